@@ -1,0 +1,156 @@
+//! The registry: every reason for which a request is refused or a connection ends, in one place.
+//!
+//! A variant is one violation or one decision. The HTTP status or close code, the word that stands in
+//! logs, metrics and problem documents, and the sentence that the client reads all follow from it here
+//! and nowhere else.
+
+use std::fmt;
+
+/// Declares a reason enum together with its table.
+macro_rules! reasons {
+    ($(#[$doc:meta])* $name:ident {
+        $($(#[$variant_doc:meta])* $variant:ident = $code:literal, $word:literal, $text:literal;)*
+    }) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+        #[non_exhaustive]
+        pub enum $name {
+            $(#[doc = concat!("`", $word, "`, ", $code, ": ", $text, ".")] $(#[$variant_doc])* $variant,)*
+        }
+
+        impl $name {
+            /// Every reason, in the order in which metrics index them.
+            pub const ALL: &'static [Self] = &[$(Self::$variant,)*];
+
+            /// The HTTP status or WebSocket close code that the peer is given.
+            pub const fn code(self) -> u16 {
+                match self { $(Self::$variant => $code,)* }
+            }
+
+            /// The stable word for logs, metric labels and problem documents.
+            pub const fn word(self) -> &'static str {
+                match self { $(Self::$variant => $word,)* }
+            }
+
+            /// What went wrong and what to do, in a sentence for people.
+            pub const fn text(self) -> &'static str {
+                match self { $(Self::$variant => $text,)* }
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(self.text())
+            }
+        }
+
+        impl std::error::Error for $name {}
+    };
+}
+
+reasons! {
+    /// Why an HTTP request was refused: [`code`](Refused::code) is the status.
+    Refused {
+        // The head itself (RFC 9112).
+        BareLf = 400, "bare_lf", "a line of the head ends in LF alone: lines end in CR LF (RFC 9112, section 2.2)";
+        BadRequestLine = 400, "bad_request_line", "the request line must be: METHOD SP TARGET SP HTTP/1.1 (RFC 9112, section 3)";
+        BadTarget = 400, "bad_target", "the request target must be a path that starts with / in visible ASCII, or an absolute http URI (RFC 9112, section 3.2)";
+        BadHeader = 400, "bad_header", "a header line is malformed: NAME: VALUE, the name a token, no control characters (RFC 9112, section 5)";
+        SpaceBeforeColon = 400, "space_before_colon", "there is white space between a header's name and its colon (RFC 9112, section 5.1)";
+        ObsoleteFolding = 400, "obsolete_folding", "a header line starts with white space: folded headers are obsolete (RFC 9112, section 5.2)";
+        NulByte = 400, "nul_byte", "the head contains a NUL byte";
+        HostMissing = 400, "host_missing", "an HTTP/1.1 request needs a Host header (RFC 9112, section 3.2)";
+        HostRepeated = 400, "host_repeated", "there must be exactly one Host header (RFC 9112, section 3.2)";
+        HostInvalid = 400, "host_invalid", "the Host header must be HOST or HOST:PORT (RFC 9112, section 3.2)";
+        BadLength = 400, "bad_length", "Content-Length must be one number, and not beside Transfer-Encoding (RFC 9112, section 6.3)";
+        HeadTimeout = 408, "head_timeout", "the request's head was not complete in time";
+        HeadTooLarge = 431, "head_too_large", "the request's head is larger than 16 KiB";
+        TooManyFields = 431, "too_many_fields", "the request has more than 100 header fields";
+        BadVersion = 505, "bad_version", "only HTTP/1.1 and HTTP/1.0 are spoken here";
+        // The upgrade (RFC 6455, section 4.2.1).
+        UpgradeMethod = 405, "upgrade_method", "a WebSocket upgrade is a GET request";
+        UpgradeHttp10 = 400, "upgrade_http10", "a WebSocket upgrade needs HTTP/1.1";
+        UpgradeConnection = 400, "upgrade_connection", "a WebSocket upgrade needs `Connection: Upgrade` (did a proxy remove it?)";
+        UpgradeBody = 400, "upgrade_body", "a WebSocket upgrade has no body: send neither Content-Length nor Transfer-Encoding";
+        KeyMissing = 400, "key_missing", "a WebSocket upgrade needs a Sec-WebSocket-Key header";
+        KeyRepeated = 400, "key_repeated", "there must be exactly one Sec-WebSocket-Key header";
+        KeyInvalid = 400, "key_invalid", "Sec-WebSocket-Key must be 16 bytes in base64 (24 characters)";
+        VersionMissing = 400, "version_missing", "a WebSocket upgrade needs `Sec-WebSocket-Version: 13`";
+        VersionUnsupported = 426, "version_unsupported", "only Sec-WebSocket-Version 13 is spoken here";
+        ProtocolInvalid = 400, "protocol_invalid", "Sec-WebSocket-Protocol must be a list of different tokens";
+        UpgradeRequired = 426, "upgrade_required", "this is a WebSocket: send `Upgrade: websocket` and `Connection: Upgrade` (did a proxy remove them?)";
+        // The server's own state.
+        AtCapacity = 503, "at_capacity", "the server has all the connections it may have: try again later";
+        Draining = 503, "draining", "the server is shutting down: connect to another one, or try again later";
+        DecisionTimeout = 503, "decision_timeout", "nobody decided in time whether this connection may come in: try again later";
+        /// The service's own decision; status and text are the service's.
+        Service = 403, "service", "the service refused the request";
+        /// The service panicked, or answered with a header or subprotocol that cannot be sent.
+        Internal = 500, "internal", "the server failed to answer this request";
+    }
+}
+
+reasons! {
+    /// What a peer's frames did wrong: [`code`](Violation::code) is the close code.
+    Violation {
+        ReservedBits = 1002, "reserved_bits", "a reserved bit is set and no extension was agreed on (RFC 6455, section 5.2)";
+        ReservedOpcode = 1002, "reserved_opcode", "the opcode is reserved (RFC 6455, section 5.2)";
+        FragmentedControl = 1002, "fragmented_control", "a control frame is fragmented (RFC 6455, section 5.5)";
+        LongControl = 1002, "long_control", "a control frame is longer than 125 bytes (RFC 6455, section 5.5)";
+        Unmasked = 1002, "unmasked", "a client's frame is not masked (RFC 6455, section 5.1)";
+        Masked = 1002, "masked", "a server's frame is masked (RFC 6455, section 5.1)";
+        LengthNotMinimal = 1002, "length_not_minimal", "a length is not in its shortest form (RFC 6455, section 5.2)";
+        LengthTopBit = 1002, "length_top_bit", "a 64-bit length has its top bit set (RFC 6455, section 5.2)";
+        ContinuationUnexpected = 1002, "continuation_unexpected", "there is no message to continue (RFC 6455, section 5.4)";
+        ContinuationExpected = 1002, "continuation_expected", "a new message starts inside a fragmented one (RFC 6455, section 5.4)";
+        CloseTooShort = 1002, "close_too_short", "a close frame has one byte: a code has two (RFC 6455, section 5.5.1)";
+        CloseCodeInvalid = 1002, "close_code_invalid", "the close code may not be sent (RFC 6455, section 7.4)";
+        InvalidUtf8 = 1007, "invalid_utf8", "text is not UTF-8 (RFC 6455, section 8.1)";
+        MessageTooBig = 1009, "message_too_big", "the message is larger than this server takes";
+    }
+}
+
+reasons! {
+    /// Why a WebSocket ended: [`code`](End::code) is what the service is told where the peer gave none.
+    End {
+        /// The peer began the closing handshake; the code is the peer's.
+        PeerClosed = 1005, "peer_closed", "closed by the client";
+        PeerGone = 1006, "peer_gone", "the client went away without a close frame";
+        PeerReset = 1006, "peer_reset", "the connection was reset";
+        /// The service, or a handle, closed; the code is the service's.
+        ServiceClosed = 1000, "service_closed", "closed by the service";
+        GoingAway = 1001, "going_away", "the server is shutting down";
+        /// The frames broke the protocol; the code is the [`Violation`]'s.
+        Violation = 1002, "violation", "the client broke the protocol";
+        PingTimeout = 1011, "ping_timeout", "ping timeout";
+        WriteStall = 1013, "write_stall", "the client does not read: reset";
+        SlowReader = 1013, "slow_reader", "the client reads too slowly: too much is waiting for it";
+        Panic = 1011, "panic", "internal error";
+        Aborted = 1006, "aborted", "the server ended at once";
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::HashSet;
+
+    #[test]
+    fn words_are_unique_and_fit_a_label() {
+        for words in [
+            Refused::ALL.iter().map(|r| r.word()).collect::<Vec<_>>(),
+            Violation::ALL.iter().map(|r| r.word()).collect(),
+            End::ALL.iter().map(|r| r.word()).collect(),
+        ] {
+            let unique: HashSet<_> = words.iter().collect();
+            assert_eq!(unique.len(), words.len());
+            assert!(words.iter().all(|w| w.bytes().all(|b| b == b'_' || b.is_ascii_lowercase() || b.is_ascii_digit())));
+        }
+    }
+
+    #[test]
+    fn what_goes_into_a_close_frame_fits_it() {
+        let texts = Violation::ALL.iter().map(|v| v.text()).chain(End::ALL.iter().map(|e| e.text()));
+        assert!(texts.into_iter().all(|text| text.len() <= crate::limits::CLOSE_REASON_BYTES_MAX));
+    }
+}

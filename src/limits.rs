@@ -1,0 +1,76 @@
+//! Every limit, with its unit and the arithmetic behind it. Relations between limits are asserted at
+//! compile time at the end.
+
+/// Longest request head, in bytes. Browsers and proxies stop at 8 to 16 KiB.
+pub const HEAD_BYTES_MAX: usize = 16 * 1024;
+
+/// Most header fields in a request head. A browser sends about 20.
+pub const HEAD_FIELDS_MAX: usize = 100;
+
+/// What one `recv` may bring: the worker's input scratch, in bytes. 64 KiB takes a default-sized message
+/// in one call and stays inside a core's L2 cache.
+pub const SCRATCH_BYTES: usize = 64 * 1024;
+
+/// Longest frame header, in bytes: 2, a 64-bit length, a masking key (RFC 6455, section 5.2).
+pub const FRAME_HEADER_BYTES_MAX: usize = 2 + 8 + 4;
+
+/// Longest payload of a control frame, in bytes (RFC 6455, section 5.5).
+pub const CONTROL_BYTES_MAX: usize = 125;
+
+/// Longest reason in a close frame, in bytes: a control frame's payload less the code.
+pub const CLOSE_REASON_BYTES_MAX: usize = CONTROL_BYTES_MAX - 2;
+
+/// A connection with this many bytes waiting to be written is not read until they are gone, so that a
+/// peer that sends without reading is held back by TCP rather than by our memory.
+pub const READ_PAUSE_BYTES: usize = 64 * 1024;
+
+/// Largest message a server may be set to take, in bytes. Beyond, a stream of messages serves better.
+pub const MESSAGE_BYTES_CEILING: usize = 256 * 1024 * 1024;
+
+/// What is read and discarded from a refused peer before the socket is closed anyway, in bytes: enough
+/// for a client that had already sent a large body to read why it was refused.
+pub const LINGER_BYTES_MAX: u32 = 1024 * 1024;
+
+/// Output buffers that grew beyond this are returned to the allocator once they are empty, in bytes.
+pub const OUTPUT_KEEP_BYTES: usize = 256 * 1024;
+
+/// Connections accepted in one turn of the loop before it looks at its other sockets.
+pub const ACCEPTS_PER_TURN: usize = 64;
+
+/// Readiness events taken from the kernel in one turn.
+pub const EVENTS_PER_TURN: usize = 1024;
+
+/// Envelopes taken from the mailbox in one turn.
+pub const ENVELOPES_PER_TURN: usize = 256;
+
+/// Timers fired in one turn: each may be a ping, a send of about 6 us.
+pub const TIMERS_PER_TURN: usize = 64;
+
+/// Connections visited by the tick or the drain in one turn: a slice of about 64 sends keeps an unrelated
+/// message's p99 at 2 ms (16: 1.8, 256: 5.0, 1,024: 15).
+pub const SWEEP_PER_TURN: usize = 64;
+
+/// How long accepting pauses after the descriptor table was full, in milliseconds.
+pub const ACCEPT_PAUSE_MS: u64 = 100;
+
+/// Descriptors of a worker's table that are not for connections: stdio, epoll, listeners, the spare,
+/// and room for what the service opens itself.
+pub const DESCRIPTORS_RESERVED: usize = 128;
+
+/// Most workers. Ids carry the worker in 16 bits; each has an eventfd in every table.
+pub const WORKERS_MAX: usize = 1024;
+
+/// Most connections of one worker: a token carries the slot in 24 bits.
+pub const SLOTS_MAX: usize = 1 << 24;
+
+/// Refusals and warnings of one kind that a worker logs in a second; the rest are counted.
+pub const LOG_LINES_PER_SECOND: u32 = 10;
+
+const _: () = {
+    // A head is parsed in the scratch.
+    assert!(HEAD_BYTES_MAX <= SCRATCH_BYTES);
+    // The worker's number fits an id.
+    assert!(WORKERS_MAX <= u16::MAX as usize);
+    // A slot fits the wheel's links, which keep the largest values for themselves.
+    assert!(SLOTS_MAX < u32::MAX as usize - 2);
+};

@@ -1,0 +1,13 @@
+//! The structures that hold a worker's memory: pure, without a clock or a socket.
+//!
+//! Shared with the load generator, hence public; no stability is promised.
+
+mod mailbox;
+mod outbox;
+mod rng;
+mod wheel;
+
+pub use mailbox::Mailbox;
+pub use outbox::Outbox;
+pub use rng::Rng;
+pub use wheel::{Link, Links, Wheel};

@@ -1,0 +1,34 @@
+//! Every system call that std does not make for us, and all `unsafe` but the unmasking kernel's.
+//!
+//! Contract: functions here take and return safe types; a failing call is an `io::Error` made from `errno`;
+//! nothing here keeps state, retries, or logs. `EINTR` and `EAGAIN` come back as the kernel gave them.
+//!
+//! A descriptor means something only in the table of the thread that opened it, once
+//! [`private_table`] has been called: so [`Socket`] and [`Listener`] are `!Send`. The one exception is
+//! [`Wake`], which is made before the tables part and is never closed.
+//!
+//! Shared with the load generator, hence public; no stability is promised.
+
+#![allow(unsafe_code)] // The one layer that may: see above.
+
+mod cpu;
+mod event;
+mod signal;
+mod socket;
+mod table;
+
+pub use cpu::{cpu_seconds_of_thread, pin_to_cpu, random_u64};
+pub use event::Wake;
+pub use signal::{Blocked, block_signals, wait_signal};
+pub use socket::{ListenOptions, Listener, Socket};
+pub use table::{descriptor_limit, private_table, raise_descriptor_limit, reserve_descriptor};
+
+/// Turns -1 into the error that `errno` names.
+macro_rules! syscall {
+    ($name:ident ( $($arg:expr),* $(,)? )) => {{
+        // SAFETY: each caller states at its call why the arguments are valid for this function.
+        let result = unsafe { libc::$name($($arg),*) };
+        if result == -1 { Err(std::io::Error::last_os_error()) } else { Ok(result) }
+    }};
+}
+use syscall;
