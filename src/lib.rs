@@ -1,8 +1,65 @@
-#![doc = "throng"]
+//! A push server, and a library for building push servers: a million and more live connections on one Linux
+//! machine, and a message to all of them.
+//!
+//! A [`Service`] says what happens with connections and messages; a [`Server`] runs it, on one thread per core,
+//! each with an event loop, a connection table and a descriptor table of its own.
+//!
+//! ```no_run
+//! use std::time::Duration;
+//! use throng::{Accept, Connection, Decision, Message, Request, Server, Service};
+//!
+//! struct Echo;
+//!
+//! impl Service for Echo {
+//!     type State = ();
+//!
+//!     fn open(&mut self, _: &Request<'_>) -> Decision<()> {
+//!         Accept::new(()).into()
+//!     }
+//!
+//!     fn message(&mut self, connection: &mut Connection<'_, ()>, message: Message<'_>) {
+//!         let _ = connection.send(message);
+//!     }
+//! }
+//!
+//! fn main() -> Result<(), Box<dyn std::error::Error>> {
+//!     let server = Server::new().listen("127.0.0.1:9001".parse()?).start(|_| Echo)?;
+//!     server.run_until_signal(Duration::from_secs(5))?;
+//!     Ok(())
+//! }
+//! ```
+//!
+//! The parts that need no socket are usable by themselves: [`ws`] is the frame codec.
+
 #![deny(unsafe_code)]
+
+// The order is the layering: each may use those above it (see ARCHITECTURE.md). The first five are for everybody.
 pub mod error;
 pub mod limits;
+mod metrics;
+#[doc(hidden)]
+pub mod time;
+
+#[doc(hidden)]
 pub mod mem;
+#[doc(hidden)]
 pub mod sys;
-mod time;
+
+mod http;
 pub mod ws;
+
+mod conn;
+
+mod config;
+mod worker;
+
+mod launch;
+mod server;
+mod service;
+
+pub use config::ConfigError;
+pub use http::{Head, Response};
+pub use server::{Gone, Handle, Running, Seat, Server, StartError};
+pub use service::{
+    Accept, Close, ConnId, Connection, Decision, Message, Request, SendError, Service, Token,
+};

@@ -23,7 +23,36 @@ impl std::ops::Add<Duration> for Millis {
     type Output = Self;
 
     fn add(self, duration: Duration) -> Self {
-        Self(self.0.saturating_add(u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)))
+        Self(
+            self.0
+                .saturating_add(u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)),
+        )
+    }
+}
+
+/// A length of time in ticks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Span(pub u32);
+
+impl Span {
+    /// The shortest span that is never over before `duration` is, wherever in a tick it starts; at most 4 years,
+    /// half of the scale.
+    pub const fn covering(duration: Duration) -> Self {
+        let ticks = duration.as_millis().div_ceil(Tick::MS as u128) + 1;
+        let half = (u32::MAX / 2 - 1) as u128;
+        Self(if ticks < half {
+            ticks as u32
+        } else {
+            half as u32
+        })
+    }
+}
+
+impl std::ops::Add<Span> for Tick {
+    type Output = Self;
+
+    fn add(self, span: Span) -> Self {
+        Self(self.0.wrapping_add(span.0))
     }
 }
 
@@ -35,13 +64,6 @@ pub struct Tick(pub u32);
 impl Tick {
     /// The length of a tick in milliseconds.
     pub const MS: u64 = 64;
-
-    /// The tick that is `duration` later, rounded up, at least one: a timer is never early.
-    pub fn after(self, duration: Duration) -> Self {
-        let ticks = duration.as_millis().div_ceil(u128::from(Self::MS)) + 1;
-        // Half the scale is the farthest that "later" can mean: 4 years.
-        Self(self.0.wrapping_add(u32::try_from(ticks).unwrap_or(u32::MAX).min(u32::MAX / 2 - 1)))
-    }
 
     /// Ticks from `earlier` to this; negative when `earlier` lies ahead.
     pub fn minus(self, earlier: Self) -> i32 {
@@ -68,7 +90,7 @@ mod tests {
     #[test]
     fn order_survives_the_wrap() {
         let before = Tick(u32::MAX - 3);
-        let after = before.after(Duration::from_secs(1));
+        let after = before + Span::covering(Duration::from_secs(1));
         assert!(after.0 < before.0);
         assert!(before.is_due(after) && !after.is_due(before));
         assert_eq!(after.minus(before), 17);
@@ -77,7 +99,7 @@ mod tests {
     #[test]
     fn a_tick_starts_where_it_says() {
         let now = Millis(1_000_000);
-        let tick = now.tick().after(Duration::from_secs(25));
+        let tick = now.tick() + Span::covering(Duration::from_secs(25));
         let start = tick.starts_at(now);
         assert_eq!(start.tick(), tick);
         assert!(start >= now + Duration::from_secs(25));

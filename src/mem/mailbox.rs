@@ -15,7 +15,10 @@ pub struct Mailbox<T> {
 
 impl<T> Default for Mailbox<T> {
     fn default() -> Self {
-        Self { queue: Mutex::default(), ringing: AtomicBool::new(false) }
+        Self {
+            queue: Mutex::default(),
+            ringing: AtomicBool::new(false),
+        }
     }
 }
 
@@ -24,7 +27,10 @@ impl<T> Mailbox<T> {
     #[must_use = "the owner sleeps until it is woken"]
     pub fn post(&self, envelope: T) -> bool {
         // No code that can panic runs under the lock, so a poisoned one is a sound one.
-        self.queue.lock().unwrap_or_else(PoisonError::into_inner).push_back(envelope);
+        self.queue
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .push_back(envelope);
         !self.ringing.swap(true, Ordering::AcqRel)
     }
 
@@ -34,7 +40,10 @@ impl<T> Mailbox<T> {
     pub fn take(&self, batch: &mut VecDeque<T>) {
         debug_assert!(batch.is_empty());
         self.ringing.store(false, Ordering::Release);
-        mem::swap(batch, &mut self.queue.lock().unwrap_or_else(PoisonError::into_inner));
+        mem::swap(
+            batch,
+            &mut self.queue.lock().unwrap_or_else(PoisonError::into_inner),
+        );
     }
 }
 
@@ -69,7 +78,9 @@ mod tests {
                 next[sender as usize] += 1;
             }
         }
-        senders.into_iter().for_each(|sender| sender.join().expect("no sender panics"));
+        senders
+            .into_iter()
+            .for_each(|sender| sender.join().expect("no sender panics"));
         assert_eq!(next, [50_000; 4]);
     }
 }

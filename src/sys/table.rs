@@ -11,7 +11,10 @@ pub fn descriptor_limit() -> io::Result<u64> {
 }
 
 fn limit() -> io::Result<libc::rlimit> {
-    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    let mut limit = libc::rlimit {
+        rlim_cur: 0,
+        rlim_max: 0,
+    };
     // `limit` is valid for writing one rlimit.
     syscall!(getrlimit(libc::RLIMIT_NOFILE, &raw mut limit))?;
     Ok(limit)
@@ -40,4 +43,13 @@ pub fn private_table() -> io::Result<()> {
 /// A descriptor to give up when the table is full, so that one more connection can be taken and told so.
 pub fn reserve_descriptor() -> io::Result<OwnedFd> {
     File::open("/dev/null").map(OwnedFd::from)
+}
+
+/// Whether an error says that there is no room for another descriptor or socket: this table is full, the system's
+/// is, or memory is short (accept(2)).
+pub fn is_exhaustion(error: &io::Error) -> bool {
+    matches!(
+        error.raw_os_error(),
+        Some(libc::EMFILE | libc::ENFILE | libc::ENOBUFS | libc::ENOMEM)
+    )
 }

@@ -67,7 +67,9 @@ impl Header {
     /// that it does not depend on how the input was cut.
     #[inline]
     pub fn parse(bytes: &[u8]) -> Result<Option<(Self, usize)>, Violation> {
-        let Some(&first) = bytes.first() else { return Ok(None) };
+        let Some(&first) = bytes.first() else {
+            return Ok(None);
+        };
         let fin = first & 0x80 != 0;
         if first & 0x70 != 0 {
             return Err(Violation::ReservedBits);
@@ -76,14 +78,18 @@ impl Header {
         if opcode.is_control() && !fin {
             return Err(Violation::FragmentedControl);
         }
-        let Some(&second) = bytes.get(1) else { return Ok(None) };
+        let Some(&second) = bytes.get(1) else {
+            return Ok(None);
+        };
         let short = second & 0x7F;
         if opcode.is_control() && usize::from(short) > CONTROL_BYTES_MAX {
             return Err(Violation::LongControl);
         }
         let (length, at) = match short {
             126 => {
-                let Some(field) = bytes.get(2..4) else { return Ok(None) };
+                let Some(field) = bytes.get(2..4) else {
+                    return Ok(None);
+                };
                 let length = u64::from(u16::from_be_bytes([field[0], field[1]]));
                 if length < 126 {
                     return Err(Violation::LengthNotMinimal);
@@ -94,8 +100,12 @@ impl Header {
                 if bytes.get(2).is_some_and(|byte| byte & 0x80 != 0) {
                     return Err(Violation::LengthTopBit);
                 }
-                let Some(field) = bytes.get(2..10) else { return Ok(None) };
-                let length = field.iter().fold(0, |length, &byte| length << 8 | u64::from(byte));
+                let Some(field) = bytes.get(2..10) else {
+                    return Ok(None);
+                };
+                let length = field
+                    .iter()
+                    .fold(0, |length, &byte| length << 8 | u64::from(byte));
                 if length <= u64::from(u16::MAX) {
                     return Err(Violation::LengthNotMinimal);
                 }
@@ -104,11 +114,29 @@ impl Header {
             short => (u64::from(short), 2),
         };
         if second & 0x80 == 0 {
-            return Ok(Some((Self { fin, opcode, mask: None, length }, at)));
+            return Ok(Some((
+                Self {
+                    fin,
+                    opcode,
+                    mask: None,
+                    length,
+                },
+                at,
+            )));
         }
-        let Some(key) = bytes.get(at..at + 4) else { return Ok(None) };
+        let Some(key) = bytes.get(at..at + 4) else {
+            return Ok(None);
+        };
         let mask = Some([key[0], key[1], key[2], key[3]]);
-        Ok(Some((Self { fin, opcode, mask, length }, at + 4)))
+        Ok(Some((
+            Self {
+                fin,
+                opcode,
+                mask,
+                length,
+            },
+            at + 4,
+        )))
     }
 }
 
@@ -162,7 +190,12 @@ mod tests {
                     None => encode(&mut out, Opcode::Binary, &payload),
                     Some(key) => encode_masked(&mut out, Opcode::Binary, &payload, key),
                 }
-                let header = Header { fin: true, opcode: Opcode::Binary, mask, length: length as u64 };
+                let header = Header {
+                    fin: true,
+                    opcode: Opcode::Binary,
+                    mask,
+                    length: length as u64,
+                };
                 let at = out.len() - length;
                 assert_eq!(Header::parse(&out), Ok(Some((header, at))));
                 for cut in 0..at {
@@ -174,9 +207,18 @@ mod tests {
 
     #[test]
     fn a_length_that_is_not_minimal_is_refused_as_soon_as_it_shows() {
-        assert_eq!(Header::parse(&[0x82, 0xFE, 0, 125]), Err(Violation::LengthNotMinimal));
-        assert_eq!(Header::parse(&[0x82, 0xFF, 0, 0, 0, 0, 0, 0, 0xFF, 0xFF]), Err(Violation::LengthNotMinimal));
-        assert_eq!(Header::parse(&[0x82, 0xFF, 0x80]), Err(Violation::LengthTopBit));
+        assert_eq!(
+            Header::parse(&[0x82, 0xFE, 0, 125]),
+            Err(Violation::LengthNotMinimal)
+        );
+        assert_eq!(
+            Header::parse(&[0x82, 0xFF, 0, 0, 0, 0, 0, 0, 0xFF, 0xFF]),
+            Err(Violation::LengthNotMinimal)
+        );
+        assert_eq!(
+            Header::parse(&[0x82, 0xFF, 0x80]),
+            Err(Violation::LengthTopBit)
+        );
     }
 
     #[test]

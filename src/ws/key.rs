@@ -37,14 +37,14 @@ mod tests {
         assert!(key_is_valid(b"dGhlIHNhbXBsZSBub25jZQ=="));
         for bad in [
             &b""[..],
-            b"dGhlIHNhbXBsZSBub25jZQ=",      // padding cut
-            b"dGhlIHNhbXBsZSBub25jZQ",        // no padding
-            b"dGhlIHNhbXBsZSBub25jZQ==A",     // too long
-            b"dGhlIHNhbXBsZSBub25jZR==",      // bits beyond the 16 bytes
-            b"dGhlIHNhbXBsZSBub25jZQ\xff=",   // not base64
-            b"dGhlIHNhbXBsZSBub25jZTE=",      // 17 bytes
-            b"dGhlIHNhbXBsZSBub25jZTEy",      // 18 bytes
-            b"dGhlIHNhbXBs ZSBub25jZQ=",      // a space
+            b"dGhlIHNhbXBsZSBub25jZQ=",     // padding cut
+            b"dGhlIHNhbXBsZSBub25jZQ",      // no padding
+            b"dGhlIHNhbXBsZSBub25jZQ==A",   // too long
+            b"dGhlIHNhbXBsZSBub25jZR==",    // bits beyond the 16 bytes
+            b"dGhlIHNhbXBsZSBub25jZQ\xff=", // not base64
+            b"dGhlIHNhbXBsZSBub25jZTE=",    // 17 bytes
+            b"dGhlIHNhbXBsZSBub25jZTEy",    // 18 bytes
+            b"dGhlIHNhbXBs ZSBub25jZQ=",    // a space
         ] {
             assert!(!key_is_valid(bad), "{:?}", String::from_utf8_lossy(bad));
         }

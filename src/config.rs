@@ -1,0 +1,315 @@
+//! What a server is told at its start, and what follows from it for this machine.
+
+use crate::conn::Rules;
+use crate::limits::{
+    DESCRIPTORS_RESERVED, MESSAGE_BYTES_CEILING, READ_PAUSE_BYTES, SCRATCH_BYTES, SLOTS_MAX,
+    WORKERS_MAX,
+};
+use crate::time::Span;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+/// The settings behind [`Server`](crate::Server)'s methods, which document them.
+#[derive(Clone, Debug)]
+pub(crate) struct Config {
+    pub(crate) listen: Vec<SocketAddr>,
+    pub(crate) workers: Option<usize>,
+    pub(crate) connections_max: Option<usize>,
+    pub(crate) message_bytes_max: usize,
+    pub(crate) queue_bytes_max: Option<usize>,
+    pub(crate) ping_interval: Duration,
+    pub(crate) pong_timeout: Duration,
+    pub(crate) head_timeout: Duration,
+    pub(crate) decision_timeout: Duration,
+    pub(crate) close_timeout: Duration,
+    pub(crate) write_timeout: Duration,
+    pub(crate) tick_interval: Option<Duration>,
+    pub(crate) backlog: u16,
+    pub(crate) shared_descriptors: bool,
+    pub(crate) pin: bool,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            listen: Vec::new(),
+            workers: None,
+            connections_max: None,
+            message_bytes_max: 64 * 1024,
+            queue_bytes_max: None,
+            ping_interval: Duration::from_secs(25),
+            pong_timeout: Duration::from_secs(20),
+            head_timeout: Duration::from_secs(10),
+            decision_timeout: Duration::from_secs(10),
+            close_timeout: Duration::from_secs(3),
+            write_timeout: Duration::from_secs(30),
+            tick_interval: None,
+            backlog: 4096,
+            shared_descriptors: false,
+            pin: false,
+        }
+    }
+}
+
+/// A setting that cannot be: which one, why, and what to do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ConfigError(String);
+
+impl std::fmt::Display for ConfigError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for ConfigError {}
+
+/// How the connections are laid out over workers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Plan {
+    pub(crate) workers: usize,
+    /// What one worker may hold: below its descriptor table.
+    pub(crate) slots: usize,
+    /// What all of them together may hold.
+    pub(crate) connections_max: usize,
+    /// The number of workers was raised, so that the connections fit into their tables.
+    pub(crate) raised: bool,
+}
+
+impl Config {
+    /// Most bytes that may wait for one client: an echo of the largest message, behind a queue at which reading
+    /// pauses, of what one more read may bring, always fits.
+    fn queue_bytes_min(&self) -> usize {
+        self.message_bytes_max + READ_PAUSE_BYTES + 2 * SCRATCH_BYTES
+    }
+
+    /// The rules for connections, or what is wrong with the settings.
+    pub(crate) fn rules(&self) -> Result<Rules, ConfigError> {
+        let fail = |text: String| Err(ConfigError(text));
+        if self.message_bytes_max > MESSAGE_BYTES_CEILING {
+            return fail(format!(
+                "the largest message cannot be {} bytes: at most {MESSAGE_BYTES_CEILING}",
+                self.message_bytes_max
+            ));
+        }
+        let queue_bytes_max = self
+            .queue_bytes_max
+            .unwrap_or_else(|| self.queue_bytes_min().max(1024 * 1024));
+        if queue_bytes_max < self.queue_bytes_min() {
+            return fail(format!(
+                "the most bytes that may wait for a client cannot be {queue_bytes_max}: at least {}, so that a message of the largest size fits",
+                self.queue_bytes_min()
+            ));
+        }
+        for (name, duration) in [
+            ("ping interval", self.ping_interval),
+            ("pong timeout", self.pong_timeout),
+            ("head timeout", self.head_timeout),
+            ("decision timeout", self.decision_timeout),
+            ("close timeout", self.close_timeout),
+            ("write timeout", self.write_timeout),
+        ] {
+            if duration < Duration::from_millis(100) || duration > Duration::from_secs(86_400) {
+                return fail(format!(
+                    "the {name} cannot be {duration:?}: from 0.1 s to a day"
+                ));
+            }
+        }
+        Ok(Rules {
+            head_timeout: Span::covering(self.head_timeout),
+            decision_timeout: Span::covering(self.decision_timeout),
+            ping_interval: Span::covering(self.ping_interval),
+            pong_timeout: Span::covering(self.pong_timeout),
+            close_timeout: Span::covering(self.close_timeout),
+            write_timeout: Span::covering(self.write_timeout),
+            message_bytes_max: self.message_bytes_max,
+            queue_bytes_max,
+        })
+    }
+
+    /// Lays the connections out: `cores` of this machine, `table` descriptors in one table.
+    pub(crate) fn plan(&self, cores: usize, table: u64) -> Result<Plan, ConfigError> {
+        let fail = |text: String| Err(ConfigError(text));
+        if self
+            .workers
+            .is_some_and(|workers| workers == 0 || workers > WORKERS_MAX)
+        {
+            return fail(format!(
+                "the number of workers must be from 1 to {WORKERS_MAX}"
+            ));
+        }
+        if self.connections_max == Some(0) {
+            return fail("the number of connections must be at least 1".into());
+        }
+        let table = usize::try_from(table)
+            .unwrap_or(usize::MAX)
+            .min(SLOTS_MAX + DESCRIPTORS_RESERVED);
+        let mut workers = self.workers.unwrap_or(cores).clamp(1, WORKERS_MAX);
+        if self.shared_descriptors {
+            let slots = room(table, workers);
+            let connections_max = self.connections_max.unwrap_or(slots);
+            if connections_max > slots {
+                return fail(format!(
+                    "{connections_max} connections do not fit into one descriptor table, which holds {slots} besides what the server needs: \
+                     raise `ulimit -n`, or let the workers have private tables (no --shared-fds)"
+                ));
+            }
+            return Ok(Plan {
+                workers,
+                slots: connections_max,
+                connections_max,
+                raised: false,
+            });
+        }
+        let Some(connections_max) = self.connections_max else {
+            let slots = room(table, workers);
+            return Ok(Plan {
+                workers,
+                slots,
+                connections_max: slots * workers,
+                raised: false,
+            });
+        };
+        let before = workers;
+        // SO_REUSEPORT spreads like dice: four standard deviations above the mean must fit.
+        while spread(connections_max, workers) > room(table, workers) {
+            workers += 1;
+            if workers > WORKERS_MAX || room(table, workers) == 0 {
+                return fail(format!(
+                    "{connections_max} connections do not fit into {WORKERS_MAX} descriptor tables of {table}: raise `ulimit -n`"
+                ));
+            }
+        }
+        let slots = room(table, workers).min(connections_max);
+        Ok(Plan {
+            workers,
+            slots,
+            connections_max,
+            raised: workers > before,
+        })
+    }
+}
+
+/// Descriptors for connections in a table of that size: less the workers' eventfds, which stand in every table,
+/// and what is reserved, or a quarter where the table is small.
+fn room(table: usize, workers: usize) -> usize {
+    table.saturating_sub(workers + DESCRIPTORS_RESERVED.min(table / 4))
+}
+
+/// What the fullest of `workers` will hold of that many connections, four standard deviations above the mean.
+fn spread(connections: usize, workers: usize) -> usize {
+    let mean = connections as f64 / workers as f64;
+    if workers == 1 {
+        connections
+    } else {
+        (mean + 4.0 * mean.sqrt()).ceil() as usize
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn plan(connections: usize, cores: usize, table: u64) -> Result<Plan, ConfigError> {
+        Config {
+            connections_max: Some(connections),
+            ..Config::default()
+        }
+        .plan(cores, table)
+    }
+
+    #[test]
+    fn workers_are_raised_until_the_fullest_fits_its_table() {
+        for (connections, table) in [
+            (1_000_000, 20_000),
+            (2_000_000, 20_000),
+            (110_000, 20_000),
+            (10_000_000, 1_048_576),
+            (100_000, 1024),
+        ] {
+            let plan = plan(connections, 2, table).expect("fits");
+            assert!(plan.raised);
+            assert!(
+                spread(connections, plan.workers) <= plan.slots
+                    && plan.slots + plan.workers < table as usize
+            );
+            assert!(
+                spread(connections, plan.workers - 1) > room(table as usize, plan.workers - 1),
+                "one fewer would do"
+            );
+        }
+    }
+
+    #[test]
+    fn what_fits_is_left_alone() {
+        let expected = Plan {
+            workers: 2,
+            slots: 1000,
+            connections_max: 1000,
+            raised: false,
+        };
+        assert_eq!(plan(1000, 2, 20_000), Ok(expected));
+        assert_eq!(
+            Config::default()
+                .plan(2, 20_000)
+                .map(|plan| plan.connections_max),
+            Ok(2 * (20_000 - 130))
+        );
+    }
+
+    #[test]
+    fn what_cannot_be_is_said() {
+        assert!(plan(1_000_000, 2, 64).is_err());
+        assert!(plan(0, 2, 20_000).is_err());
+        let shared = Config {
+            connections_max: Some(30_000),
+            shared_descriptors: true,
+            ..Config::default()
+        };
+        assert!(
+            shared
+                .plan(2, 20_000)
+                .is_err_and(|error| error.to_string().contains("ulimit -n"))
+        );
+        assert!(
+            Config {
+                workers: Some(0),
+                ..Config::default()
+            }
+            .plan(2, 20_000)
+            .is_err()
+        );
+        assert!(
+            Config {
+                ping_interval: Duration::ZERO,
+                ..Config::default()
+            }
+            .rules()
+            .is_err()
+        );
+        assert!(
+            Config {
+                queue_bytes_max: Some(1),
+                ..Config::default()
+            }
+            .rules()
+            .is_err()
+        );
+        assert!(
+            Config {
+                message_bytes_max: usize::MAX,
+                ..Config::default()
+            }
+            .rules()
+            .is_err()
+        );
+    }
+
+    #[test]
+    fn small_tables_keep_room_for_connections() {
+        assert!(
+            Config::default()
+                .plan(2, 64)
+                .is_ok_and(|plan| plan.slots > 40)
+        );
+    }
+}

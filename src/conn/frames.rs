@@ -1,0 +1,202 @@
+//! The open WebSocket: frames in, the closing handshake.
+
+use super::{CloseRequest, Conn, Ended, Handler, Io, Phase, Rules};
+use crate::error::{End, Violation};
+use crate::limits::LINGER_BYTES_MAX;
+use crate::time::Tick;
+use crate::ws::{self, CloseFrame, Event, Opcode, Role};
+
+impl<T> Conn<T> {
+    /// Takes what the socket brought. The input is changed in place; what is to be sent is appended to
+    /// `output`.
+    #[inline]
+    pub(crate) fn input(
+        &mut self,
+        input: &mut [u8],
+        now: Tick,
+        rules: &Rules,
+        output: &mut Vec<u8>,
+        handler: &mut impl Handler<T>,
+    ) {
+        match self.phase {
+            Phase::Open | Phase::Pinged | Phase::Closing => {
+                self.last_seen = now;
+                if self.phase == Phase::Pinged {
+                    self.phase = Phase::Open;
+                }
+                self.frames_input(input, rules, output, handler);
+            }
+            Phase::Head => self.head_input(input, now, rules, output, handler),
+            Phase::Refusing | Phase::Lingering => self.discard(input.len()),
+            Phase::Deciding | Phase::Finishing | Phase::Resetting => {}
+        }
+    }
+
+    /// Takes frames in `Open` or `Closing`.
+    pub(super) fn frames_input(
+        &mut self,
+        input: &mut [u8],
+        rules: &Rules,
+        output: &mut Vec<u8>,
+        handler: &mut impl Handler<T>,
+    ) {
+        let decoding = ws::Rules {
+            role: Role::Server,
+            message_bytes_max: rules.message_bytes_max,
+        };
+        let mut partial = self.rare.as_mut().and_then(|rare| rare.partial.take());
+        let mut at = 0;
+        while matches!(self.phase, Phase::Open | Phase::Closing) {
+            match ws::decode(&mut partial, input, &mut at, decoding) {
+                Ok(Some(event)) => self.event(event, rules, output, handler),
+                Ok(None) => break,
+                Err(violation) => {
+                    handler.violated(violation, self.peer());
+                    self.violation(violation, output);
+                }
+            }
+        }
+        match self.phase {
+            // The peer sends on behind its Close: closing now would reset the connection under ours.
+            Phase::Finishing if at < input.len() => self.phase = Phase::Refusing,
+            Phase::Open | Phase::Closing if partial.is_some() => {
+                self.rare.get_or_insert_default().partial = partial;
+            }
+            _ => self.tidy(),
+        }
+    }
+
+    #[inline]
+    fn event(
+        &mut self,
+        event: Event<'_>,
+        rules: &Rules,
+        output: &mut Vec<u8>,
+        handler: &mut impl Handler<T>,
+    ) {
+        let mut close = None;
+        match event {
+            Event::Close(frame) => return self.peer_closed(frame, output),
+            // After our Close only the peer's is waited for.
+            _ if self.phase == Phase::Closing => return,
+            Event::Ping(payload) => return self.pong(payload, output),
+            Event::Text(_) | Event::Binary(_) | Event::Pong(_) => {
+                let (queued, peer) = (self.queued(), self.peer);
+                let io = Io::new(output, &mut close, queued, rules.queue_bytes_max, peer);
+                let Some(state) = &mut self.state else {
+                    unreachable!("an open WebSocket has its state")
+                };
+                match event {
+                    Event::Text(text) => handler.text(io, state, text),
+                    Event::Binary(bytes) => handler.binary(io, state, bytes),
+                    Event::Pong(payload) => handler.pong(io, state, payload),
+                    Event::Ping(_) | Event::Close(_) => {}
+                }
+            }
+        }
+        self.close_if_asked(close, output);
+    }
+
+    /// Lets the handler do something with an open connection, outside of any input. `false`: it is not open.
+    pub(crate) fn visit(
+        &mut self,
+        rules: &Rules,
+        output: &mut Vec<u8>,
+        visit: impl FnOnce(Io<'_>, &mut T),
+    ) -> bool {
+        let (mut close, queued, peer) = (None, self.queued(), self.peer);
+        let Some(state) = self.state.as_mut().filter(|_| self.phase.is_open()) else {
+            return false;
+        };
+        visit(
+            Io::new(output, &mut close, queued, rules.queue_bytes_max, peer),
+            state,
+        );
+        self.close_if_asked(close, output);
+        true
+    }
+
+    pub(super) fn close_if_asked(&mut self, close: Option<CloseRequest>, output: &mut Vec<u8>) {
+        if let Some(CloseRequest { code, reason }) = close {
+            let ended = Ended {
+                end: End::ServiceClosed,
+                code,
+                reason,
+                clean: false,
+            };
+            self.close(Some(code), ended, output);
+        }
+    }
+
+    /// Begins the closing handshake from `Open`: at most one Close goes out.
+    pub(crate) fn close(&mut self, code: Option<u16>, ended: Ended, output: &mut Vec<u8>) {
+        if self.phase.is_open() {
+            ws::encode_close(output, code, &ended.reason);
+            self.phase = Phase::Closing;
+            self.settle(ended);
+        }
+    }
+
+    /// Ends the connection without waiting for the peer: what waits and `output` get one try.
+    pub(crate) fn abort(&mut self, ended: Ended, output: &mut Vec<u8>) {
+        let code = ws::close_code_may_be_sent(ended.code).then_some(ended.code);
+        self.close(code, ended, output);
+        self.phase = Phase::Resetting;
+    }
+
+    fn peer_closed(&mut self, frame: CloseFrame<'_>, output: &mut Vec<u8>) {
+        if self.phase == Phase::Closing {
+            if let Some(ended) = self.rare.as_mut().and_then(|rare| rare.ended.as_mut()) {
+                ended.clean = true;
+            }
+        } else {
+            // The code is echoed (RFC 6455, section 5.5.1); the reason is the peer's own.
+            ws::encode_close(output, frame.code, "");
+            let code = frame.code.unwrap_or(End::PeerClosed.code());
+            self.settle(Ended {
+                end: End::PeerClosed,
+                code,
+                reason: frame.reason.into(),
+                clean: true,
+            });
+        }
+        self.phase = Phase::Finishing;
+    }
+
+    /// Fails the connection (RFC 6455, section 7.1.7): a Close, unless one is out already, and nothing more
+    /// is read as frames.
+    fn violation(&mut self, violation: Violation, output: &mut Vec<u8>) {
+        let (code, reason) = (violation.code(), violation.text());
+        self.close(
+            Some(code),
+            Ended {
+                end: End::Violation,
+                code,
+                reason: reason.into(),
+                clean: false,
+            },
+            output,
+        );
+        self.phase = Phase::Refusing;
+    }
+
+    /// Answers a ping: at once, unless something waits for the socket already. Then only the latest is
+    /// remembered, so that a peer that pings without reading costs nothing.
+    fn pong(&mut self, payload: &[u8], output: &mut Vec<u8>) {
+        match &mut self.rare {
+            Some(rare) if !rare.outbox.is_empty() => rare.pong = Some(payload.into()),
+            _ => ws::encode(output, Opcode::Pong, payload),
+        }
+    }
+
+    /// Throws input away, up to a point.
+    fn discard(&mut self, bytes: usize) {
+        let rare = self.rare.get_or_insert_default();
+        rare.discarded = rare
+            .discarded
+            .saturating_add(u32::try_from(bytes).unwrap_or(u32::MAX));
+        if rare.discarded > LINGER_BYTES_MAX {
+            self.phase = Phase::Resetting;
+        }
+    }
+}

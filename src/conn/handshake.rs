@@ -1,0 +1,229 @@
+//! From the first byte to the open WebSocket.
+
+use super::{Conn, Handler, Io, Phase, Rules};
+use crate::error::Refused;
+use crate::http::{
+    Fields, Head, HeadScan, Response, Upgrade, field_is_valid, wants_websocket,
+    write_switching_protocols,
+};
+use crate::time::Tick;
+use std::borrow::Cow;
+
+/// What the service gives a connection that may come in.
+#[derive(Debug)]
+pub(crate) struct Opening<T> {
+    pub(crate) state: T,
+    /// One of those that the client offered.
+    pub(crate) subprotocol: Option<Cow<'static, str>>,
+    pub(crate) headers: Vec<(Cow<'static, str>, Cow<'static, str>)>,
+}
+
+/// The service's word on an upgrade request.
+#[derive(Debug)]
+pub(crate) enum Verdict<T> {
+    /// It may come in, or is told why not.
+    Now(Result<Opening<T>, Response>),
+    /// Somebody will say through [`Conn::answer`].
+    Later,
+}
+
+/// What is kept of a handshake while it is not complete.
+#[derive(Debug)]
+pub(super) enum Handshake {
+    /// A part of the head.
+    Head { bytes: Vec<u8>, scan: HeadScan },
+    /// A correct request that waits for its verdict.
+    Deciding {
+        upgrade: Upgrade,
+        subprotocols: Box<[Box<str>]>,
+        /// Frames that came right behind the head.
+        early: Vec<u8>,
+    },
+}
+
+impl<T> Conn<T> {
+    /// Takes input in `Head`.
+    pub(super) fn head_input(
+        &mut self,
+        input: &mut [u8],
+        now: Tick,
+        rules: &Rules,
+        output: &mut Vec<u8>,
+        handler: &mut impl Handler<T>,
+    ) {
+        let Some(Handshake::Head {
+            mut bytes,
+            mut scan,
+        }) = self.take_handshake()
+        else {
+            let mut scan = HeadScan::default();
+            match scan.advance(input) {
+                Ok(Some(end)) => self.head(input, end, now, rules, output, handler),
+                Ok(None) => self.keep_handshake(Handshake::Head {
+                    bytes: input.to_vec(),
+                    scan,
+                }),
+                Err(refused) => self.refuse(&refused.into(), false, output, handler),
+            }
+            return;
+        };
+        bytes.extend_from_slice(input);
+        match scan.advance(&bytes) {
+            Ok(Some(end)) => self.head(&mut bytes, end, now, rules, output, handler),
+            Ok(None) => self.keep_handshake(Handshake::Head { bytes, scan }),
+            Err(refused) => self.refuse(&refused.into(), false, output, handler),
+        }
+    }
+
+    /// The head is whole: `input[..end]`.
+    fn head(
+        &mut self,
+        input: &mut [u8],
+        end: usize,
+        now: Tick,
+        rules: &Rules,
+        output: &mut Vec<u8>,
+        handler: &mut impl Handler<T>,
+    ) {
+        let peer = self.peer();
+        let (bytes, rest) = input.split_at_mut(end);
+        let mut fields = Fields::new();
+        let head = match Head::parse(bytes, &mut fields) {
+            Ok(head) => head,
+            Err(refused) => return self.refuse(&refused.into(), false, output, handler),
+        };
+        if !wants_websocket(&head) {
+            let response = handler.request(&head, peer);
+            return self.refuse(&response, head.method() == "HEAD", output, handler);
+        }
+        let upgrade = match Upgrade::check(&head) {
+            Ok(upgrade) => upgrade,
+            Err(refused) => {
+                return self.refuse(&refused.into(), head.method() == "HEAD", output, handler);
+            }
+        };
+        match handler.open(&head, peer) {
+            Verdict::Now(Ok(opening)) => {
+                let offered = |wanted: &str| head.subprotocols().any(|offered| offered == wanted);
+                if self.open(opening, &upgrade, offered, now, rules, output, handler) {
+                    self.frames_input(rest, rules, output, handler);
+                }
+            }
+            Verdict::Now(Err(response)) => self.refuse(&response, false, output, handler),
+            Verdict::Later => {
+                self.phase = Phase::Deciding;
+                let subprotocols = head.subprotocols().map(Into::into).collect();
+                self.keep_handshake(Handshake::Deciding {
+                    upgrade,
+                    subprotocols,
+                    early: rest.to_vec(),
+                });
+            }
+        }
+    }
+
+    /// The verdict on a connection in `Deciding`. `false`: it was not waiting for one.
+    pub(crate) fn answer(
+        &mut self,
+        verdict: Result<Opening<T>, Response>,
+        now: Tick,
+        rules: &Rules,
+        output: &mut Vec<u8>,
+        handler: &mut impl Handler<T>,
+    ) -> bool {
+        let Some(Handshake::Deciding {
+            upgrade,
+            subprotocols,
+            mut early,
+        }) = self.take_handshake()
+        else {
+            return false;
+        };
+        match verdict {
+            Ok(opening) => {
+                let offered =
+                    |wanted: &str| subprotocols.iter().any(|offered| **offered == *wanted);
+                if self.open(opening, &upgrade, offered, now, rules, output, handler) {
+                    self.frames_input(&mut early, rules, output, handler);
+                }
+            }
+            Err(response) => self.refuse(&response, false, output, handler),
+        }
+        true
+    }
+
+    /// Opens the WebSocket. `false`: what the service chose cannot be sent, and the client got a 500.
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "the two callers differ in all of them"
+    )]
+    fn open(
+        &mut self,
+        opening: Opening<T>,
+        upgrade: &Upgrade,
+        offered: impl Fn(&str) -> bool,
+        now: Tick,
+        rules: &Rules,
+        output: &mut Vec<u8>,
+        handler: &mut impl Handler<T>,
+    ) -> bool {
+        let Opening {
+            state,
+            subprotocol,
+            headers,
+        } = opening;
+        let fault = if let Some(wanted) = subprotocol.as_deref().filter(|wanted| !offered(wanted)) {
+            Some(("subprotocol", wanted))
+        } else {
+            headers
+                .iter()
+                .find(|(name, value)| !field_is_valid(name, value))
+                .map(|(name, _)| ("header", &**name))
+        };
+        if let Some((what, name)) = fault {
+            log::error!(
+                "the service accepted with a {what} that cannot be sent, {name:?}: answered 500"
+            );
+            self.refuse(&Refused::Internal.into(), false, output, handler);
+            return false;
+        }
+        write_switching_protocols(output, &upgrade.accept, subprotocol.as_deref(), &headers);
+        self.phase = Phase::Open;
+        self.last_seen = now;
+        let state = self.state.insert(state);
+        let mut close = None;
+        handler.ready(
+            Io::new(output, &mut close, 0, rules.queue_bytes_max, self.peer),
+            state,
+        );
+        self.close_if_asked(close, output);
+        true
+    }
+
+    /// Answers the request and is done with it: the answer is written, and what the client still sends is
+    /// thrown away, so that it gets to read the answer.
+    pub(crate) fn refuse(
+        &mut self,
+        response: &Response,
+        to_head: bool,
+        output: &mut Vec<u8>,
+        handler: &mut impl Handler<T>,
+    ) {
+        if response.refused().is_some() {
+            handler.refused(response, self.peer());
+        }
+        response.write(output, to_head);
+        self.take_handshake();
+        self.phase = Phase::Refusing;
+    }
+
+    fn take_handshake(&mut self) -> Option<Handshake> {
+        let handshake = self.rare.as_mut().and_then(|rare| rare.handshake.take());
+        self.tidy();
+        handshake
+    }
+
+    fn keep_handshake(&mut self, handshake: Handshake) {
+        self.rare.get_or_insert_default().handshake = Some(handshake);
+    }
+}

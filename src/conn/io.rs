@@ -1,0 +1,132 @@
+//! The border between the state machine and whoever handles what it says.
+
+use super::{Peer, Verdict};
+use crate::error::Violation;
+use crate::http::{Head, Response};
+use crate::ws::{Opcode, encode};
+use std::net::SocketAddr;
+
+/// Takes what a connection says. The worker puts the user's service behind this.
+pub(crate) trait Handler<T> {
+    /// A correct upgrade request: may it come in?
+    fn open(&mut self, head: &Head<'_>, peer: SocketAddr) -> Verdict<T>;
+    /// Any other request.
+    fn request(&mut self, head: &Head<'_>, peer: SocketAddr) -> Response;
+    /// The WebSocket is open; the first occasion to send.
+    fn ready(&mut self, io: Io<'_>, state: &mut T);
+    /// A whole text message.
+    fn text(&mut self, io: Io<'_>, state: &mut T, text: &str);
+    /// A whole binary message.
+    fn binary(&mut self, io: Io<'_>, state: &mut T, bytes: &[u8]);
+    /// A pong, solicited or not.
+    fn pong(&mut self, io: Io<'_>, state: &mut T, payload: &[u8]);
+    /// A request was refused, by us or by the service.
+    fn refused(&mut self, response: &Response, peer: SocketAddr);
+    /// The peer's frames broke the protocol; the connection is being failed.
+    fn violated(&mut self, violation: Violation, peer: SocketAddr);
+}
+
+/// The sending side of a connection, as long as a handler is called. What is sent is collected, and leaves in
+/// one write when the handler's batch is done.
+#[derive(Debug)]
+pub(crate) struct Io<'a> {
+    output: &'a mut Vec<u8>,
+    /// Bytes that waited before.
+    queued: usize,
+    queue_bytes_max: usize,
+    /// The handler closes.
+    close: &'a mut Option<CloseRequest>,
+    peer: Peer,
+}
+
+/// A close that a handler asked for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct CloseRequest {
+    pub(crate) code: u16,
+    pub(crate) reason: Box<str>,
+}
+
+/// Why a message was not taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum SendError {
+    /// The connection is closing or closed.
+    Closed,
+    /// More would wait for this client than `queue_bytes_max`: it reads too slowly. Nothing was queued.
+    QueueFull,
+}
+
+impl std::fmt::Display for SendError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Closed => "the connection is closed",
+            Self::QueueFull => {
+                "too much is waiting for this client already: skip the message, or close"
+            }
+        })
+    }
+}
+
+impl std::error::Error for SendError {}
+
+impl<'a> Io<'a> {
+    pub(super) fn new(
+        output: &'a mut Vec<u8>,
+        close: &'a mut Option<CloseRequest>,
+        queued: usize,
+        queue_bytes_max: usize,
+        peer: Peer,
+    ) -> Self {
+        Self {
+            output,
+            queued,
+            queue_bytes_max,
+            close,
+            peer,
+        }
+    }
+
+    /// Queues a frame.
+    #[inline]
+    pub(crate) fn send(&mut self, opcode: Opcode, payload: &[u8]) -> Result<(), SendError> {
+        if self.close.is_some() {
+            return Err(SendError::Closed);
+        }
+        // 10: the longest header that a server writes.
+        if self.queued() + payload.len() + 10 > self.queue_bytes_max {
+            return Err(SendError::QueueFull);
+        }
+        encode(self.output, opcode, payload);
+        Ok(())
+    }
+
+    /// Asks for the close; the first request counts.
+    pub(crate) fn close(&mut self, code: u16, reason: &str) {
+        self.close.get_or_insert_with(|| CloseRequest {
+            code,
+            reason: reason.into(),
+        });
+    }
+
+    /// Bytes that wait for the socket, those of this batch included.
+    pub(crate) fn queued(&self) -> usize {
+        self.queued + self.output.len()
+    }
+
+    /// Who is on the other side.
+    pub(crate) fn peer(&self) -> SocketAddr {
+        self.peer.into()
+    }
+}
+
+impl<T> Verdict<T> {
+    /// The connection may come in, without a subprotocol or headers.
+    #[cfg(test)]
+    pub(crate) fn accept(state: T) -> Self {
+        Self::Now(Ok(super::Opening {
+            state,
+            subprotocol: None,
+            headers: Vec::new(),
+        }))
+    }
+}

@@ -1,0 +1,280 @@
+//! A connection's state machine, sans-IO: bytes and time in, bytes and a [`Phase`] out.
+//!
+//! The caller (the worker) reads into a scratch buffer and hands it to [`Conn::input`]; whatever is to be sent
+//! is appended to the caller's output buffer, which the caller writes at once and gives the rest of to
+//! [`Conn::keep`]. An idle connection owns no buffer: everything rare hangs off one pointer.
+//!
+//! ```text
+//!            head complete                        Close out            Close in
+//!   Head ------------------> Open <--> Pinged ------------> Closing -----------+
+//!    |  \                     ^  |        |  Close in                          v
+//!    |   +---> Deciding ------+  +--------+---------------------------->  Finishing --> closed
+//!    |            |              | violation
+//!    | refused    | refused      v                 all written
+//!    +------------+--------> Refusing --------------------------------->  Lingering --> closed
+//!
+//!   a deadline of the last resort, from anywhere: Resetting --> closed with a reset
+//! ```
+
+mod frames;
+mod handshake;
+mod io;
+mod timer;
+
+pub(crate) use handshake::{Opening, Verdict};
+pub use io::SendError;
+pub(crate) use io::{CloseRequest, Handler, Io};
+
+use crate::error::{End, Refused};
+use crate::http::Response;
+use crate::mem::Outbox;
+use crate::time::{Span, Tick};
+use crate::ws::Partial;
+use handshake::Handshake;
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+
+/// Where a connection stands. The meaning of its one timer follows from this (`conn::timer`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Phase {
+    /// The request's head is not complete.
+    Head,
+    /// The service decides somewhere else; nothing is read meanwhile.
+    Deciding,
+    /// Frames go both ways.
+    Open,
+    /// As `Open`; a ping is out and nothing has come since.
+    Pinged,
+    /// Our Close is out or on its way, the peer's is not in: messages are no longer delivered.
+    Closing,
+    /// Nothing more will be said: what is queued is written, then the socket is closed.
+    Finishing,
+    /// As `Finishing`, but the peer may be in the middle of sending: our direction is shut once everything is
+    /// written, then `Lingering`.
+    Refusing,
+    /// What the peer still sends is thrown away until it ends, so that closing does not reset the connection
+    /// under the answer's feet.
+    Lingering,
+    /// What can be written at once is, then the socket is reset.
+    Resetting,
+}
+
+impl Phase {
+    /// Whether messages are delivered and may be sent.
+    pub(crate) fn is_open(self) -> bool {
+        matches!(self, Self::Open | Self::Pinged)
+    }
+}
+
+/// What the state machine is told about the server it runs in. Durations are in ticks.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Rules {
+    pub(crate) head_timeout: Span,
+    pub(crate) decision_timeout: Span,
+    pub(crate) ping_interval: Span,
+    pub(crate) pong_timeout: Span,
+    pub(crate) close_timeout: Span,
+    pub(crate) write_timeout: Span,
+    pub(crate) message_bytes_max: usize,
+    pub(crate) queue_bytes_max: usize,
+}
+
+/// How a WebSocket ended, for the service.
+#[derive(Clone, Debug)]
+pub(crate) struct Ended {
+    pub(crate) end: End,
+    pub(crate) code: u16,
+    pub(crate) reason: Box<str>,
+    /// Both sides sent a Close (RFC 6455, section 7.1.4).
+    pub(crate) clean: bool,
+}
+
+impl Ended {
+    pub(crate) fn new(end: End) -> Self {
+        Self {
+            end,
+            code: end.code(),
+            reason: end.text().into(),
+            clean: false,
+        }
+    }
+}
+
+/// A peer's address in 18 bytes: IPv4 as an IPv4-mapped IPv6 address.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Peer {
+    ip: [u8; 16],
+    port: u16,
+}
+
+impl From<SocketAddr> for Peer {
+    fn from(address: SocketAddr) -> Self {
+        let ip = match address.ip() {
+            IpAddr::V4(v4) => v4.to_ipv6_mapped(),
+            IpAddr::V6(v6) => v6,
+        };
+        Self {
+            ip: ip.octets(),
+            port: address.port(),
+        }
+    }
+}
+
+impl From<Peer> for SocketAddr {
+    fn from(peer: Peer) -> Self {
+        Self::new(Ipv6Addr::from(peer.ip).to_canonical(), peer.port)
+    }
+}
+
+/// A connection. `T` is the service's state, there once the WebSocket is open.
+#[derive(Debug)]
+pub(crate) struct Conn<T> {
+    rare: Option<Box<Rare>>,
+    /// When a byte last came.
+    last_seen: Tick,
+    peer: Peer,
+    phase: Phase,
+    pub(crate) state: Option<T>,
+}
+
+/// What only few connections have at any moment.
+#[derive(Debug, Default)]
+struct Rare {
+    /// A head that is not whole, or a request that waits for its decision.
+    handshake: Option<Handshake>,
+    /// A frame that is not whole, or a message in fragments.
+    partial: Option<Box<Partial>>,
+    /// What waits for the socket.
+    outbox: Outbox,
+    /// When the outbox last moved, or became non-empty.
+    moved: Tick,
+    /// The latest ping that could not be answered at once: one pending pong at most (RFC 6455, section 5.5.3).
+    pong: Option<Box<[u8]>>,
+    /// How the WebSocket ended.
+    ended: Option<Ended>,
+    /// Bytes thrown away in `Lingering`.
+    discarded: u32,
+}
+
+impl Rare {
+    fn is_empty(&self) -> bool {
+        self.handshake.is_none()
+            && self.partial.is_none()
+            && self.outbox.is_empty()
+            && self.pong.is_none()
+            && self.ended.is_none()
+            && self.discarded == 0
+    }
+}
+
+impl<T> Conn<T> {
+    /// A connection that was just accepted.
+    pub(crate) fn new(peer: SocketAddr, now: Tick) -> Self {
+        Self {
+            rare: None,
+            last_seen: now,
+            peer: peer.into(),
+            phase: Phase::Head,
+            state: None,
+        }
+    }
+
+    /// Where it stands.
+    pub(crate) fn phase(&self) -> Phase {
+        self.phase
+    }
+
+    /// Who is on the other side.
+    pub(crate) fn peer(&self) -> SocketAddr {
+        self.peer.into()
+    }
+
+    /// Bytes that wait for the socket.
+    pub(crate) fn queued(&self) -> usize {
+        self.rare.as_ref().map_or(0, |rare| rare.outbox.len())
+    }
+
+    /// Whether it wants to be read: not while much waits to be written, nor while the service decides.
+    pub(crate) fn wants_input(&self) -> bool {
+        self.phase != Phase::Deciding && self.queued() < crate::limits::READ_PAUSE_BYTES
+    }
+
+    /// What is to be written, if something waits.
+    pub(crate) fn pending(&self) -> Option<&[u8]> {
+        self.rare
+            .as_ref()
+            .map(|rare| rare.outbox.pending())
+            .filter(|bytes| !bytes.is_empty())
+    }
+
+    /// Takes over what the socket did not take of `output`, all of it if something waits already.
+    pub(crate) fn keep(&mut self, output: &mut Vec<u8>, sent: usize, now: Tick) {
+        let rare = self.rare.get_or_insert_default();
+        if rare.outbox.is_empty() {
+            rare.moved = now;
+        }
+        rare.outbox.keep(output, sent);
+    }
+
+    /// Notes that `count` bytes of [`pending`](Self::pending) were written. When that was all, what had to wait
+    /// for it (a pong) is appended to `output`.
+    pub(crate) fn wrote(&mut self, count: usize, now: Tick, output: &mut Vec<u8>) {
+        let Some(rare) = &mut self.rare else { return };
+        rare.moved = now;
+        rare.outbox.advance(count);
+        if rare.outbox.is_empty() {
+            if let Some(pong) = rare.pong.take()
+                && self.phase.is_open()
+            {
+                crate::ws::encode(output, crate::ws::Opcode::Pong, &pong);
+            }
+            self.tidy();
+        }
+    }
+
+    /// All that was queued has been written in `Refusing`, and our direction is shut.
+    pub(crate) fn linger(&mut self) {
+        debug_assert_eq!(self.phase, Phase::Refusing);
+        self.phase = Phase::Lingering;
+    }
+
+    /// The peer's direction has ended. `true`: what is queued may still go out; else there is nothing left to do.
+    pub(crate) fn end_of_input(&mut self) -> bool {
+        match self.phase {
+            // A client that only sends a request may half-close behind it and still read the answer.
+            Phase::Finishing | Phase::Refusing => self.queued() > 0,
+            _ => false,
+        }
+    }
+
+    /// How the WebSocket ended, if that is settled.
+    pub(crate) fn ended(&mut self) -> Option<Ended> {
+        self.rare.as_mut().and_then(|rare| rare.ended.take())
+    }
+
+    /// Settles how it ended, unless that is settled already.
+    pub(crate) fn settle(&mut self, ended: Ended) {
+        self.rare.get_or_insert_default().ended.get_or_insert(ended);
+    }
+
+    /// The handler panicked: nothing it left half done is touched again.
+    pub(crate) fn panicked(&mut self, output: &mut Vec<u8>) {
+        match self.phase {
+            Phase::Head | Phase::Deciding => Response::from(Refused::Internal).write(output, false),
+            _ => self.close(Some(End::Panic.code()), Ended::new(End::Panic), output),
+        }
+        self.phase = Phase::Refusing;
+        if let Some(rare) = &mut self.rare {
+            (rare.handshake, rare.partial) = (None, None);
+        }
+    }
+
+    /// Gives back what is no longer needed: an idle connection owns nothing.
+    fn tidy(&mut self) {
+        if self.rare.as_ref().is_some_and(|rare| rare.is_empty()) {
+            self.rare = None;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

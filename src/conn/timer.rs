@@ -1,0 +1,86 @@
+//! What the one timer of a connection means, by phase.
+//!
+//! | phase | fires | then |
+//! |---|---|---|
+//! | `Head` | `head_timeout` after accept, whatever trickles in | 408 |
+//! | `Deciding` | `decision_timeout` after the request | 503 |
+//! | `Open` | `ping_interval` after the last byte came; the first time after a random half to whole of it | ping |
+//! | `Pinged` | `pong_timeout` after the ping | Close 1011, reset |
+//! | `Closing` | `close_timeout` after our Close left | reset |
+//! | `Lingering` | `close_timeout` after our direction was shut | closed |
+//! | any of these, while output waits | `write_timeout` after the socket last took a byte; in `Closing` after the Close was queued | reset |
+//!
+//! Activity only stamps the connection; a timer that fires and finds a newer stamp is armed again.
+
+use super::{Conn, Ended, Handler, Phase, Rules};
+use crate::error::{End, Refused};
+use crate::mem::Rng;
+use crate::time::{Span, Tick};
+use crate::ws::{self, Opcode};
+
+impl<T> Conn<T> {
+    /// When the timer should fire, for a connection that has just come to where it stands.
+    pub(crate) fn deadline(&self, now: Tick, rules: &Rules, rng: &mut Rng) -> Tick {
+        if self.queued() > 0 {
+            return now + rules.write_timeout;
+        }
+        match self.phase {
+            Phase::Head => now + rules.head_timeout,
+            Phase::Deciding => now + rules.decision_timeout,
+            Phase::Open => {
+                // Anywhere in the second half, so that connections that came together do not ping together.
+                let half = rules.ping_interval.0.div_ceil(2);
+                now + Span(half + rng.below(u64::from(half)) as u32)
+            }
+            Phase::Pinged => now + rules.pong_timeout,
+            Phase::Closing
+            | Phase::Finishing
+            | Phase::Refusing
+            | Phase::Lingering
+            | Phase::Resetting => now + rules.close_timeout,
+        }
+    }
+
+    /// The timer fired: when to fire again without anything having changed, or `None` when something has.
+    pub(crate) fn timer(
+        &mut self,
+        now: Tick,
+        rules: &Rules,
+        output: &mut Vec<u8>,
+        handler: &mut impl Handler<T>,
+    ) -> Option<Tick> {
+        if let Some(rare) = &self.rare
+            && !rare.outbox.is_empty()
+        {
+            let due = rare.moved + rules.write_timeout;
+            if self.phase != Phase::Closing && !due.is_due(now) {
+                return Some(due);
+            }
+            // It takes nothing, so a Close has no way to it.
+            self.settle(Ended::new(End::WriteStall));
+            self.phase = Phase::Resetting;
+            return None;
+        }
+        match self.phase {
+            Phase::Head => self.refuse(&Refused::HeadTimeout.into(), false, output, handler),
+            Phase::Deciding => {
+                self.refuse(&Refused::DecisionTimeout.into(), false, output, handler)
+            }
+            Phase::Open => {
+                // Silent for at least half the interval: the phases stay as spread as they began.
+                let silent = now.minus(self.last_seen).max(0) as u32;
+                if silent < rules.ping_interval.0 / 2 {
+                    return Some(self.last_seen + rules.ping_interval);
+                }
+                ws::encode(output, Opcode::Ping, &[]);
+                self.phase = Phase::Pinged;
+            }
+            Phase::Pinged => self.abort(Ended::new(End::PingTimeout), output),
+            Phase::Lingering => self.phase = Phase::Finishing,
+            Phase::Closing | Phase::Finishing | Phase::Refusing | Phase::Resetting => {
+                self.phase = Phase::Resetting
+            }
+        }
+        None
+    }
+}

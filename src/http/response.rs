@@ -1,0 +1,290 @@
+//! Responses: each answers one request and ends the connection's part in HTTP.
+
+use crate::error::Refused;
+use std::borrow::Cow;
+use std::io::Write;
+
+/// An HTTP response.
+///
+/// ```
+/// use throng::Response;
+///
+/// let fine = Response::new(200).body("text/plain", "ok\n");
+/// let refused = Response::refuse(403, "only members may listen here").header("X-Try", "/public");
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Response {
+    status: u16,
+    /// The word for logs and metrics, if it is a refusal.
+    refused: Option<Refused>,
+    headers: Vec<(Cow<'static, str>, Cow<'static, str>)>,
+    content_type: &'static str,
+    body: Vec<u8>,
+}
+
+impl Response {
+    /// An empty response with this status (100 to 999; others are sent as 500).
+    pub fn new(status: u16) -> Self {
+        let status = if (100..1000).contains(&status) {
+            status
+        } else {
+            500
+        };
+        Self {
+            status,
+            refused: None,
+            headers: Vec::new(),
+            content_type: "",
+            body: Vec::new(),
+        }
+    }
+
+    /// A refusal: a problem document (RFC 9457) whose `detail` tells the client what to do.
+    pub fn refuse(status: u16, detail: &str) -> Self {
+        Self::problem(status, Refused::Service, detail)
+    }
+
+    /// Tells the client that here is a WebSocket (426).
+    pub fn upgrade_required() -> Self {
+        Refused::UpgradeRequired.into()
+    }
+
+    fn problem(status: u16, refused: Refused, detail: &str) -> Self {
+        let mut response = Self::new(status);
+        response.refused = Some(refused);
+        let body = format!(
+            "{{\"type\":\"about:blank\",\"title\":\"{}\",\"status\":{},\"detail\":{},\"code\":\"{}\"}}\n",
+            reason_phrase(response.status),
+            response.status,
+            json_string(detail),
+            refused.word(),
+        );
+        response.body("application/problem+json", body)
+    }
+
+    /// Adds a header. One that is no valid field is found when the response is sent: the client gets a 500, and
+    /// the log says why.
+    #[must_use]
+    pub fn header(
+        mut self,
+        name: impl Into<Cow<'static, str>>,
+        value: impl Into<Cow<'static, str>>,
+    ) -> Self {
+        self.headers.push((name.into(), value.into()));
+        self
+    }
+
+    /// Sets the body and its media type.
+    #[must_use]
+    pub fn body(mut self, content_type: &'static str, body: impl Into<Vec<u8>>) -> Self {
+        self.content_type = content_type;
+        self.body = body.into();
+        self
+    }
+
+    /// The status.
+    pub fn status(&self) -> u16 {
+        self.status
+    }
+
+    /// Why it refuses, if it does.
+    pub(crate) fn refused(&self) -> Option<Refused> {
+        self.refused
+    }
+
+    /// Appends the response, without the body if it answers a HEAD. An invalid header makes it a 500.
+    pub(crate) fn write(&self, out: &mut Vec<u8>, to_head: bool) {
+        if let Some((name, _)) = self
+            .headers
+            .iter()
+            .find(|(name, value)| !field_is_valid(name, value))
+        {
+            log::error!(
+                "a response has a header that cannot be sent, named {name:?}: answered 500"
+            );
+            return Self::from(Refused::Internal).write(out, to_head);
+        }
+        let connection = if self.status == 426 {
+            "Upgrade, close"
+        } else {
+            "close"
+        };
+        // Writing to a Vec cannot fail.
+        let _ = write!(
+            out,
+            "HTTP/1.1 {} {}\r\nConnection: {connection}\r\nContent-Length: {}\r\n",
+            self.status,
+            reason_phrase(self.status),
+            self.body.len(),
+        );
+        if !self.content_type.is_empty() {
+            let _ = write!(out, "Content-Type: {}\r\n", self.content_type);
+        }
+        for (name, value) in &self.headers {
+            let _ = write!(out, "{name}: {value}\r\n");
+        }
+        out.extend_from_slice(b"\r\n");
+        if !to_head {
+            out.extend_from_slice(&self.body);
+        }
+    }
+}
+
+impl From<Refused> for Response {
+    fn from(refused: Refused) -> Self {
+        let response = Self::problem(refused.code(), refused, refused.text());
+        match refused.code() {
+            405 => response.header("Allow", "GET"),
+            // What is needed, as RFC 9110, section 15.5.22 and RFC 6455, section 4.4 ask for.
+            426 => response
+                .header("Upgrade", "websocket")
+                .header("Sec-WebSocket-Version", "13"),
+            503 => response.header("Retry-After", "5"),
+            _ => response,
+        }
+    }
+}
+
+/// Appends the answer that turns a connection into a WebSocket (RFC 6455, section 4.2.2). Fields must be valid.
+pub(crate) fn write_switching_protocols(
+    out: &mut Vec<u8>,
+    accept: &[u8],
+    subprotocol: Option<&str>,
+    headers: &[(Cow<'static, str>, Cow<'static, str>)],
+) {
+    out.extend_from_slice(b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: ");
+    out.extend_from_slice(accept);
+    out.extend_from_slice(b"\r\n");
+    if let Some(subprotocol) = subprotocol {
+        let _ = write!(out, "Sec-WebSocket-Protocol: {subprotocol}\r\n");
+    }
+    for (name, value) in headers {
+        let _ = write!(out, "{name}: {value}\r\n");
+    }
+    out.extend_from_slice(b"\r\n");
+}
+
+/// Whether a name and value can be sent as a header field (RFC 9110, section 5.5): nothing that would end the
+/// line early.
+pub(crate) fn field_is_valid(name: &str, value: &str) -> bool {
+    token_is_valid(name.as_bytes())
+        && value
+            .bytes()
+            .all(|byte| byte == b'\t' || (byte >= b' ' && byte != 0x7F))
+}
+
+/// Whether it is a token (RFC 9110, section 5.6.2).
+pub(crate) fn token_is_valid(token: &[u8]) -> bool {
+    !token.is_empty()
+        && token
+            .iter()
+            .all(|byte| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(byte))
+}
+
+/// A JSON string (RFC 8259, section 7), quotes included.
+fn json_string(text: &str) -> String {
+    let mut json = String::with_capacity(text.len() + 2);
+    json.push('"');
+    for character in text.chars() {
+        match character {
+            '"' => json.push_str("\\\""),
+            '\\' => json.push_str("\\\\"),
+            control if control < ' ' => json.push_str(&format!("\\u{:04x}", u32::from(control))),
+            other => json.push(other),
+        }
+    }
+    json.push('"');
+    json
+}
+
+/// The reason phrase of a status (RFC 9110, section 15); empty if it has none here.
+fn reason_phrase(status: u16) -> &'static str {
+    match status {
+        200 => "OK",
+        204 => "No Content",
+        301 => "Moved Permanently",
+        302 => "Found",
+        307 => "Temporary Redirect",
+        308 => "Permanent Redirect",
+        400 => "Bad Request",
+        401 => "Unauthorized",
+        403 => "Forbidden",
+        404 => "Not Found",
+        405 => "Method Not Allowed",
+        406 => "Not Acceptable",
+        408 => "Request Timeout",
+        409 => "Conflict",
+        410 => "Gone",
+        413 => "Content Too Large",
+        415 => "Unsupported Media Type",
+        426 => "Upgrade Required",
+        429 => "Too Many Requests",
+        431 => "Request Header Fields Too Large",
+        500 => "Internal Server Error",
+        501 => "Not Implemented",
+        502 => "Bad Gateway",
+        503 => "Service Unavailable",
+        504 => "Gateway Timeout",
+        505 => "HTTP Version Not Supported",
+        _ => "",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn written(response: &Response, to_head: bool) -> String {
+        let mut out = Vec::new();
+        response.write(&mut out, to_head);
+        String::from_utf8(out).expect("responses here are text")
+    }
+
+    #[test]
+    fn an_upgrade_required_says_to_what() {
+        let text = written(&Refused::VersionUnsupported.into(), false);
+        for line in [
+            "HTTP/1.1 426 Upgrade Required",
+            "Connection: Upgrade, close",
+            "Upgrade: websocket",
+            "Sec-WebSocket-Version: 13",
+        ] {
+            assert!(text.contains(&format!("{line}\r\n")), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_head_request_gets_the_length_but_no_body() {
+        let response = Response::new(200).body("text/plain", "ok\n");
+        assert!(
+            written(&response, true)
+                .ends_with("Content-Length: 3\r\nContent-Type: text/plain\r\n\r\n")
+        );
+        assert!(written(&response, false).ends_with("\r\n\r\nok\n"));
+    }
+
+    #[test]
+    fn a_header_cannot_smuggle_a_line() {
+        let response = Response::new(200).header("X-Name", "a\r\nSet-Cookie: b");
+        let text = written(&response, false);
+        assert!(text.starts_with("HTTP/1.1 500 ") && !text.contains("Set-Cookie"));
+    }
+
+    #[test]
+    fn details_are_json() {
+        let text = written(&Response::refuse(403, "say \"please\"\n\\"), false);
+        assert!(
+            text.contains(r#""detail":"say \"please\"\u000a\\","code":"service"}"#),
+            "{text}"
+        );
+    }
+
+    #[test]
+    fn every_status_in_the_registry_has_a_phrase() {
+        assert!(
+            Refused::ALL
+                .iter()
+                .all(|refused| !reason_phrase(refused.code()).is_empty())
+        );
+    }
+}

@@ -1,0 +1,473 @@
+//! The server: settings, start and stop of the workers, and the handle for other threads.
+
+use crate::config::{Config, ConfigError, Plan};
+use crate::conn::Verdict;
+use crate::error::End;
+use crate::http::Response;
+use crate::launch::Launch;
+use crate::mem::Mailbox;
+use crate::metrics::{self, Metrics};
+use crate::service::{Accept, ConnId, Message, Service, Token};
+use crate::sys::{self, Wake};
+use crate::worker::{Envelope, Live, Port, Shared};
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+use std::{fmt, io};
+
+/// A server to be started. Each method is a setting; what is not set has the default it names.
+///
+/// ```no_run
+/// # use throng::*;
+/// # struct Echo;
+/// # impl Service for Echo {
+/// #     type State = ();
+/// #     fn open(&mut self, _: &Request<'_>) -> Decision<()> { Accept::new(()).into() }
+/// #     fn message(&mut self, connection: &mut Connection<'_, ()>, message: Message<'_>) {
+/// #         let _ = connection.send(message);
+/// #     }
+/// # }
+/// let server = Server::new().listen(([127, 0, 0, 1], 8080).into()).connections_max(100_000).start(|_| Echo)?;
+/// println!("listening on {:?}", server.addresses());
+/// server.run_until_signal(std::time::Duration::from_secs(5))?;
+/// # Ok::<(), StartError>(())
+/// ```
+#[derive(Clone, Debug, Default)]
+#[must_use = "a server does nothing until it is started"]
+pub struct Server {
+    config: Config,
+}
+
+/// Declares the settings that are one duration each.
+macro_rules! durations {
+    ($($(#[$doc:meta])* $name:ident;)*) => {
+        $($(#[$doc])* pub fn $name(mut self, $name: Duration) -> Self {
+            self.config.$name = $name;
+            self
+        })*
+    };
+}
+
+impl Server {
+    /// A server with the defaults.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Listens on this address too; port 0 is any free one. Default: 127.0.0.1:8080, if none is named. `[::]` takes
+    /// IPv6 only, so that `0.0.0.0` can stand beside it.
+    pub fn listen(mut self, address: SocketAddr) -> Self {
+        self.config.listen.push(address);
+        self
+    }
+
+    /// The number of workers, one thread each. Default: one per core. Raised where the connections would not fit
+    /// into that many descriptor tables.
+    pub fn workers(mut self, workers: usize) -> Self {
+        self.config.workers = Some(workers);
+        self
+    }
+
+    /// Most connections at a time, over all workers; the next one gets a 503. Default: what the descriptor tables
+    /// hold. The table of connections takes 64 bytes a connection plus the service's state, touched as they come.
+    pub fn connections_max(mut self, connections: usize) -> Self {
+        self.config.connections_max = Some(connections);
+        self
+    }
+
+    /// Longest message in bytes; a longer one ends the connection (1009). Default: 64 KiB. A client that sends a
+    /// message of this size slowly costs that much memory meanwhile.
+    pub fn message_bytes_max(mut self, bytes: usize) -> Self {
+        self.config.message_bytes_max = bytes;
+        self
+    }
+
+    /// Most bytes that may wait for one client. Default: 1 MiB, or more where the longest message asks for it. What
+    /// a slow reader may cost in memory.
+    pub fn queue_bytes_max(mut self, bytes: usize) -> Self {
+        self.config.queue_bytes_max = Some(bytes);
+        self
+    }
+
+    durations! {
+        /// A client that is silent this long is pinged. Default: 25 s. NAT boxes and proxies drop idle connections after
+        /// 30 s to 300 s; a ping and its pong cost about 15 us, 0.6 of a core for a million clients at 25 s.
+        ping_interval;
+        /// A pinged client that sends nothing for this long is closed (1011). Default: 20 s.
+        pong_timeout;
+        /// The request's head must be complete this long after the connection was accepted, however it trickles.
+        /// Default: 10 s.
+        head_timeout;
+        /// A decision that was put off must be made within this time; the client gets a 503 then. Default: 10 s.
+        decision_timeout;
+        /// How long the other side's Close is waited for. Default: 3 s.
+        close_timeout;
+        /// A client whose socket takes nothing for this long, while something waits for it, is reset. Default: 30 s.
+        write_timeout;
+    }
+
+    /// Calls [`Service::tick`] for every open connection once in this interval. Default: never.
+    pub fn tick_interval(mut self, interval: Duration) -> Self {
+        self.config.tick_interval = Some(interval);
+        self
+    }
+
+    /// Connections that may wait in the kernel to be accepted, per worker; cut to `net.core.somaxconn`. Default: 4096.
+    pub fn backlog(mut self, backlog: u16) -> Self {
+        self.config.backlog = backlog;
+        self
+    }
+
+    /// Leaves all workers in the process's one descriptor table, as threads usually are. Default: off, each worker
+    /// has its own, so that RLIMIT_NOFILE counts for each.
+    pub fn shared_descriptors(mut self, shared: bool) -> Self {
+        self.config.shared_descriptors = shared;
+        self
+    }
+
+    /// Keeps each worker on one processor. Default: off. Helps when the machine does nothing else.
+    pub fn pin(mut self, pin: bool) -> Self {
+        self.config.pin = pin;
+        self
+    }
+
+    /// Starts the workers; `factory` makes the service of each, in its thread. When this returns, all of them listen.
+    ///
+    /// Each worker gets a descriptor table of its own, a copy of the process's: what is open now stays open there,
+    /// even when it is closed here. So start the server before opening what is to be closed again, listeners above all.
+    ///
+    /// # Errors
+    ///
+    /// [`StartError`]: a setting that cannot be, an address that cannot be bound, or a thread that cannot be had.
+    pub fn start<S, F>(mut self, factory: F) -> Result<Running<S::State>, StartError>
+    where
+        S: Service,
+        F: Fn(&Seat<S::State>) -> S + Send + Sync + 'static,
+    {
+        if self.config.listen.is_empty() {
+            self.config.listen.push(([127, 0, 0, 1], 8080).into());
+        }
+        let rules = self.config.rules()?;
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        let plan = self.config.plan(cores, sys::raise_descriptor_limit()?)?;
+        explain(&plan, cores);
+        // The eventfds come first, while there is one table: their numbers must mean the same in all.
+        let ports = (0..plan.workers)
+            .map(|_| {
+                let (wake, live) = (Wake::new()?, Arc::new(Live::new(plan.slots)));
+                Ok(Port {
+                    mailbox: Mailbox::default(),
+                    wake,
+                    live,
+                    metrics: Metrics::default(),
+                })
+            })
+            .collect::<io::Result<_>>()?;
+        let shared = Arc::new(Shared::new(ports, plan.connections_max));
+        let launch = Launch {
+            config: self.config,
+            plan,
+            rules,
+            shared: Arc::clone(&shared),
+            factory,
+            started: Instant::now(),
+        };
+        let (threads, addresses) = launch.go()?;
+        Ok(Running {
+            threads,
+            addresses,
+            handle: Handle { shared },
+        })
+    }
+}
+
+/// Says what was laid out for whom.
+fn explain(plan: &Plan, cores: usize) {
+    if plan.raised {
+        log::info!(
+            "{} workers on {cores} cores: {} connections are to fit into private descriptor tables with room for {} each",
+            plan.workers,
+            plan.connections_max,
+            plan.slots
+        );
+    }
+}
+
+/// A worker's place in its server, for the factory that makes its service.
+#[derive(Debug)]
+pub struct Seat<T> {
+    index: usize,
+    handle: Handle<T>,
+}
+
+impl<T> Seat<T> {
+    pub(crate) fn new(index: usize, shared: Arc<Shared<T>>) -> Self {
+        Self {
+            index,
+            handle: Handle { shared },
+        }
+    }
+
+    /// The worker's number, from 0.
+    pub fn index(&self) -> usize {
+        self.index
+    }
+
+    /// The server's handle, to be cloned and kept.
+    pub fn handle(&self) -> &Handle<T> {
+        &self.handle
+    }
+}
+
+/// A running server. Dropping this leaves it running, without anybody to wait for it.
+#[derive(Debug)]
+pub struct Running<T> {
+    threads: Vec<JoinHandle<io::Result<()>>>,
+    addresses: Vec<SocketAddr>,
+    handle: Handle<T>,
+}
+
+impl<T: Send + 'static> Running<T> {
+    /// The addresses that it listens on, with the ports that were chosen.
+    pub fn addresses(&self) -> &[SocketAddr] {
+        &self.addresses
+    }
+
+    /// The number of workers.
+    pub fn workers(&self) -> usize {
+        self.threads.len()
+    }
+
+    /// The most connections that it takes at a time.
+    pub fn connections_max(&self) -> usize {
+        self.handle.shared.connections_max()
+    }
+
+    /// A handle, for any thread.
+    pub fn handle(&self) -> Handle<T> {
+        self.handle.clone()
+    }
+
+    /// Waits until it has ended: somebody must tell it to, through a [`Handle`].
+    ///
+    /// # Errors
+    ///
+    /// A worker's poller failed, or a worker panicked outside of the service: the whole server ends then.
+    pub fn wait(self) -> io::Result<()> {
+        let mut result = Ok(());
+        for thread in self.threads {
+            let ended = thread
+                .join()
+                .unwrap_or_else(|_| Err(io::Error::other("a worker panicked")));
+            result = result.and(ended);
+        }
+        result
+    }
+
+    /// Runs until SIGTERM or SIGINT, then closes everybody with 1001, spread over `drain`, and returns. A second
+    /// signal ends at once.
+    ///
+    /// Call it on the main thread before spawning others: a thread that does not block these signals would be
+    /// killed by them, and the process with it.
+    ///
+    /// # Errors
+    ///
+    /// As [`wait`](Self::wait).
+    pub fn run_until_signal(self, drain: Duration) -> io::Result<()> {
+        let ending = [sys::SIGINT, sys::SIGTERM];
+        let _blocked = sys::block_signals(&ending)?;
+        let handle = self.handle();
+        // Never joined: it sleeps in sigwait for as long as the process lives.
+        std::thread::Builder::new()
+            .name("signals".into())
+            .spawn(move || {
+                while sys::wait_signal(&ending).is_err() {}
+                log::info!(
+                    "told to stop: closing {} connections within {drain:?}",
+                    handle.connections()
+                );
+                handle.shutdown(drain);
+                while sys::wait_signal(&ending).is_err() {}
+                log::info!("told again: ending at once");
+                handle.abort();
+            })?;
+        self.wait()
+    }
+}
+
+/// Reaches a server's connections from any thread. Cloning is cheap.
+///
+/// Messages to one connection through one handle arrive in the order they were sent.
+#[derive(Debug)]
+pub struct Handle<T> {
+    shared: Arc<Shared<T>>,
+}
+
+impl<T> Clone for Handle<T> {
+    fn clone(&self) -> Self {
+        Self {
+            shared: Arc::clone(&self.shared),
+        }
+    }
+}
+
+/// The connection is gone: nothing was done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Gone;
+
+impl fmt::Display for Gone {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the connection is gone")
+    }
+}
+
+impl std::error::Error for Gone {}
+
+impl<T> Handle<T> {
+    /// Sends a message to a connection. If more than `queue_bytes_max` would wait for the client, it is closed (1013),
+    /// since a message must not be lost unnoticed.
+    ///
+    /// # Errors
+    ///
+    /// [`Gone`] when the connection has ended. `Ok` means that its worker has been handed the message; the client may
+    /// still vanish before it arrives.
+    pub fn send<'m>(&self, id: ConnId, message: impl Into<Message<'m>>) -> Result<(), Gone> {
+        let (opcode, payload) = message.into().parts();
+        let mut frame = Vec::with_capacity(payload.len() + 10);
+        crate::ws::encode(&mut frame, opcode, payload);
+        self.post(
+            id,
+            Envelope::Send {
+                id,
+                frame: frame.into(),
+            },
+        )
+    }
+
+    /// Starts the closing handshake of a connection, as [`Connection::close`](crate::Connection::close) does.
+    ///
+    /// # Errors
+    ///
+    /// As [`send`](Self::send).
+    pub fn close(&self, id: ConnId, code: u16, reason: &str) -> Result<(), Gone> {
+        let code = if crate::ws::close_code_may_be_sent(code) {
+            code
+        } else {
+            End::Panic.code()
+        };
+        self.post(
+            id,
+            Envelope::Close {
+                id,
+                code,
+                reason: reason.into(),
+            },
+        )
+    }
+
+    /// Answers an upgrade request that was put off with [`Decision::Later`](crate::Decision::Later).
+    ///
+    /// # Errors
+    ///
+    /// [`Gone`] when the client has left, or its time is up.
+    pub fn answer(&self, token: Token, verdict: Result<Accept<T>, Response>) -> Result<(), Gone> {
+        let verdict = Verdict::Now(verdict.map(|accept| accept.0));
+        self.post(
+            token.0,
+            Envelope::Answer {
+                id: token.0,
+                verdict,
+            },
+        )
+    }
+
+    fn post(&self, id: ConnId, envelope: Envelope<T>) -> Result<(), Gone> {
+        let port = self.shared.ports.get(usize::from(id.worker)).ok_or(Gone)?;
+        if !port.live.is_live(id.slot, id.serial) {
+            return Err(Gone);
+        }
+        port.post(envelope);
+        Ok(())
+    }
+
+    /// How many WebSockets are open.
+    pub fn connections(&self) -> u64 {
+        self.shared
+            .ports
+            .iter()
+            .map(|port| port.metrics.open.read())
+            .sum()
+    }
+
+    /// The metrics in Prometheus's text format.
+    pub fn metrics(&self) -> String {
+        metrics::render(
+            &self
+                .shared
+                .ports
+                .iter()
+                .map(|port| &port.metrics)
+                .collect::<Vec<_>>(),
+        )
+    }
+
+    /// Stops accepting, closes everybody with 1001, spread over `drain`, and ends the server. Whoever does not answer
+    /// within the close timeout is reset.
+    pub fn shutdown(&self, drain: Duration) {
+        self.shared
+            .ports
+            .iter()
+            .for_each(|port| port.post(Envelope::Drain { over: drain }));
+    }
+
+    /// Ends the server at once: everybody is reset.
+    pub fn abort(&self) {
+        self.shared
+            .ports
+            .iter()
+            .for_each(|port| port.post(Envelope::Abort));
+    }
+}
+
+/// Why a server did not start.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum StartError {
+    /// A setting cannot be.
+    Config(ConfigError),
+    /// An address cannot be listened on.
+    Listen(SocketAddr, io::Error),
+    /// The machine did not give a thread, an eventfd, a poller.
+    System(io::Error),
+}
+
+impl fmt::Display for StartError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Config(error) => error.fmt(f),
+            Self::Listen(address, error) if error.kind() == io::ErrorKind::AddrInUse => {
+                write!(
+                    f,
+                    "cannot listen on {address}: another process does; stop it, or choose another port"
+                )
+            }
+            Self::Listen(address, error) => write!(f, "cannot listen on {address}: {error}"),
+            Self::System(error) => write!(f, "the system refused what the server needs: {error}"),
+        }
+    }
+}
+
+impl std::error::Error for StartError {}
+
+impl From<ConfigError> for StartError {
+    fn from(error: ConfigError) -> Self {
+        Self::Config(error)
+    }
+}
+
+impl From<io::Error> for StartError {
+    fn from(error: io::Error) -> Self {
+        Self::System(error)
+    }
+}

@@ -1,0 +1,313 @@
+//! What a user of the library writes, and what it is given.
+
+use crate::conn::{self, Io};
+use crate::error::End;
+use crate::http::{Head, Response};
+use crate::metrics::Metrics;
+use crate::ws::Opcode;
+use std::borrow::Cow;
+use std::fmt;
+use std::net::SocketAddr;
+use std::ops::Deref;
+
+pub use crate::conn::SendError;
+
+/// A push service: what it does with connections and messages.
+///
+/// Each worker thread has an instance of its own, made by the factory that [`Server::start`] is given; its methods
+/// are called on that thread only, one at a time, and should return quickly: everybody on that worker waits. A panic
+/// costs the connection it happened on (close code 1011), not the worker.
+///
+/// ```
+/// use throng::{Accept, Connection, Decision, Message, Request, Service};
+///
+/// struct Upper;
+///
+/// impl Service for Upper {
+///     type State = ();
+///
+///     fn open(&mut self, _: &Request<'_>) -> Decision<()> {
+///         Accept::new(()).into()
+///     }
+///
+///     fn message(&mut self, connection: &mut Connection<'_, ()>, message: Message<'_>) {
+///         if let Message::Text(text) = message {
+///             // Full: the client reads too slowly. It is simply not answered.
+///             let _ = connection.send(Message::Text(&text.to_uppercase()));
+///         }
+///     }
+/// }
+/// ```
+///
+/// [`Server::start`]: crate::Server::start
+pub trait Service: 'static {
+    /// What the service keeps for each connection. `()` costs nothing. `Send`, because a decision that was put off
+    /// may be made on another thread.
+    type State: Send + 'static;
+
+    /// A WebSocket upgrade was asked for, correctly: may it come in?
+    fn open(&mut self, request: &Request<'_>) -> Decision<Self::State>;
+
+    /// The WebSocket is open: the first occasion to send. What is sent here leaves together with the answer to the
+    /// upgrade.
+    fn ready(&mut self, connection: &mut Connection<'_, Self::State>) {
+        let _ = connection;
+    }
+
+    /// A whole message came.
+    fn message(&mut self, connection: &mut Connection<'_, Self::State>, message: Message<'_>);
+
+    /// A pong came, solicited or not. Heartbeats are the server's business; most services need not look.
+    fn pong(&mut self, connection: &mut Connection<'_, Self::State>, payload: &[u8]) {
+        let _ = (connection, payload);
+    }
+
+    /// The WebSocket has ended, once for each that [`ready`](Self::ready) was called for. The id is stale from here
+    /// on.
+    fn close(&mut self, id: ConnId, state: Self::State, close: &Close<'_>) {
+        let _ = (id, state, close);
+    }
+
+    /// Called for every open connection once in each [`Server::tick_interval`], a few at a time so that nobody else
+    /// waits. Not called unless an interval is set.
+    ///
+    /// [`Server::tick_interval`]: crate::Server::tick_interval
+    fn tick(&mut self, connection: &mut Connection<'_, Self::State>) {
+        let _ = connection;
+    }
+
+    /// A request that is no WebSocket upgrade. The default tells the client that this is a WebSocket (426). The
+    /// connection ends with the answer.
+    fn request(&mut self, request: &Request<'_>) -> Response {
+        let _ = request;
+        Response::upgrade_required()
+    }
+}
+
+/// The name of one connection, for as long as it lives and for ever after: no other connection of this server gets
+/// the same.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ConnId {
+    /// Counts the connections of a worker, from 1, and is never used twice.
+    pub(crate) serial: u64,
+    pub(crate) slot: u32,
+    pub(crate) worker: u16,
+}
+
+/// `WORKER-SERIAL`, which is unique.
+impl fmt::Display for ConnId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}-{}", self.worker, self.serial)
+    }
+}
+
+/// A request: its [`Head`], and who sent it.
+#[derive(Clone, Copy, Debug)]
+pub struct Request<'a> {
+    pub(crate) head: &'a Head<'a>,
+    pub(crate) peer: SocketAddr,
+    pub(crate) id: ConnId,
+}
+
+impl Request<'_> {
+    /// The address on the other side of the socket: the client's, or a proxy's.
+    pub fn peer(&self) -> SocketAddr {
+        self.peer
+    }
+
+    /// The id that the connection has, and will have if it is accepted.
+    pub fn id(&self) -> ConnId {
+        self.id
+    }
+
+    /// What [`Decision::Later`] takes, and [`Handle::answer`](crate::Handle::answer) with it.
+    pub fn token(&self) -> Token {
+        Token(self.id)
+    }
+}
+
+impl<'a> Deref for Request<'a> {
+    type Target = Head<'a>;
+
+    fn deref(&self) -> &Self::Target {
+        self.head
+    }
+}
+
+/// Stands for an upgrade request that waits for its decision.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Token(pub(crate) ConnId);
+
+/// Whether a WebSocket may be opened.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum Decision<S> {
+    /// It is accepted, or refused with this response.
+    Now(Result<Accept<S>, Response>),
+    /// Somebody else decides: [`Handle::answer`](crate::Handle::answer), from any thread, within the server's
+    /// `decision_timeout` (then the client gets a 503). The client waits and costs about 200 bytes meanwhile.
+    Later(Token),
+}
+
+impl<S> From<Accept<S>> for Decision<S> {
+    fn from(accept: Accept<S>) -> Self {
+        Self::Now(Ok(accept))
+    }
+}
+
+impl<S> From<Response> for Decision<S> {
+    fn from(response: Response) -> Self {
+        Self::Now(Err(response))
+    }
+}
+
+/// Lets a WebSocket be opened.
+#[derive(Debug)]
+pub struct Accept<S>(pub(crate) conn::Opening<S>);
+
+impl<S> Accept<S> {
+    /// Accepts, with this as the connection's state.
+    pub fn new(state: S) -> Self {
+        Self(conn::Opening {
+            state,
+            subprotocol: None,
+            headers: Vec::new(),
+        })
+    }
+
+    /// Selects a subprotocol, one of those the client offered ([`Head::subprotocols`]): any other makes the answer
+    /// a 500, since the client would have to fail the connection (RFC 6455, section 4.1).
+    #[must_use]
+    pub fn subprotocol(mut self, protocol: impl Into<Cow<'static, str>>) -> Self {
+        self.0.subprotocol = Some(protocol.into());
+        self
+    }
+
+    /// Adds a header to the answer.
+    #[must_use]
+    pub fn header(
+        mut self,
+        name: impl Into<Cow<'static, str>>,
+        value: impl Into<Cow<'static, str>>,
+    ) -> Self {
+        self.0.headers.push((name.into(), value.into()));
+        self
+    }
+}
+
+/// A message, borrowed from where it lies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Message<'a> {
+    /// A text frame's payload.
+    Text(&'a str),
+    /// A binary frame's payload.
+    Binary(&'a [u8]),
+}
+
+impl<'a> Message<'a> {
+    pub(crate) fn parts(self) -> (Opcode, &'a [u8]) {
+        match self {
+            Self::Text(text) => (Opcode::Text, text.as_bytes()),
+            Self::Binary(bytes) => (Opcode::Binary, bytes),
+        }
+    }
+}
+
+impl<'a> From<&'a str> for Message<'a> {
+    fn from(text: &'a str) -> Self {
+        Self::Text(text)
+    }
+}
+
+impl<'a> From<&'a [u8]> for Message<'a> {
+    fn from(bytes: &'a [u8]) -> Self {
+        Self::Binary(bytes)
+    }
+}
+
+/// An open connection, inside a callback.
+#[derive(Debug)]
+pub struct Connection<'a, S> {
+    pub(crate) io: Io<'a>,
+    pub(crate) state: &'a mut S,
+    pub(crate) id: ConnId,
+    pub(crate) metrics: &'a Metrics,
+}
+
+impl<S> Connection<'_, S> {
+    /// Sends a message. Messages of one callback leave in one write.
+    ///
+    /// # Errors
+    ///
+    /// [`SendError::QueueFull`] when more than `queue_bytes_max` would wait for this client, [`SendError::Closed`]
+    /// after [`close`](Self::close). In both cases nothing was queued.
+    pub fn send<'m>(&mut self, message: impl Into<Message<'m>>) -> Result<(), SendError> {
+        let (opcode, payload) = message.into().parts();
+        self.io.send(opcode, payload)?;
+        self.metrics.frames_out.add(1);
+        Ok(())
+    }
+
+    /// Sends a ping with up to 125 bytes of payload (more is cut). Heartbeats need none: the server pings whoever
+    /// is silent.
+    ///
+    /// # Errors
+    ///
+    /// As [`send`](Self::send).
+    pub fn ping(&mut self, payload: &[u8]) -> Result<(), SendError> {
+        self.io.send(
+            Opcode::Ping,
+            &payload[..payload.len().min(crate::limits::CONTROL_BYTES_MAX)],
+        )
+    }
+
+    /// Starts the closing handshake: nothing more is delivered or sent. The code must be one that an endpoint may
+    /// send (RFC 6455, section 7.4: 1000 to 1003, 1007 to 1014, 3000 to 4999), or 1011 is sent instead; a reason longer
+    /// than 123 bytes is cut.
+    pub fn close(&mut self, code: u16, reason: &str) {
+        let code = if crate::ws::close_code_may_be_sent(code) {
+            code
+        } else {
+            End::Panic.code()
+        };
+        self.io.close(code, reason);
+    }
+
+    /// The connection's id, for [`Handle`](crate::Handle)s.
+    pub fn id(&self) -> ConnId {
+        self.id
+    }
+
+    /// The address on the other side of the socket: the client's, or a proxy's.
+    pub fn peer(&self) -> SocketAddr {
+        self.io.peer()
+    }
+
+    /// Bytes that wait for the socket: what the client has not taken yet, beyond what the kernel holds. Zero for
+    /// a client that keeps up.
+    pub fn queued_bytes(&self) -> usize {
+        self.io.queued()
+    }
+
+    /// The service's state of this connection.
+    pub fn state(&mut self) -> &mut S {
+        self.state
+    }
+}
+
+/// How a WebSocket ended.
+#[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
+pub struct Close<'a> {
+    /// Why, and by whom.
+    pub end: End,
+    /// The close code: the peer's, ours, 1005 when the peer gave none, 1006 when it vanished.
+    pub code: u16,
+    /// The reason that went with it.
+    pub reason: &'a str,
+    /// Both sides sent their Close (RFC 6455, section 7.1.4).
+    pub clean: bool,
+    /// The address on the other side of the socket.
+    pub peer: SocketAddr,
+}

@@ -1,0 +1,164 @@
+//! Accepting: everybody who comes is either taken or told why not, whatever the machine is short of.
+
+use super::{Kernel, Worker, token};
+use crate::conn::Conn;
+use crate::error::Refused;
+use crate::http::Response;
+use crate::limits::{ACCEPT_PAUSE_MS, ACCEPTS_PER_TURN};
+use crate::service::Service;
+use crate::sys;
+use crate::time::Millis;
+use std::io::ErrorKind;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+/// The listeners, and whether there is something to accept. mio reports an edge once: it is kept here until
+/// `accept` has said that the queue is empty, through pauses too.
+#[derive(Debug)]
+pub(super) struct Accepting<L> {
+    listeners: Vec<(L, bool)>,
+    /// Out of descriptors or memory: not before this moment.
+    paused_until: Option<Millis>,
+}
+
+impl<L> Accepting<L> {
+    /// A listener counts as ready at first: whoever came before its registration made no edge.
+    pub(super) fn new(listeners: Vec<L>) -> Self {
+        Self {
+            listeners: listeners
+                .into_iter()
+                .map(|listener| (listener, true))
+                .collect(),
+            paused_until: None,
+        }
+    }
+
+    pub(super) fn count(&self) -> usize {
+        self.listeners.len()
+    }
+
+    pub(super) fn ready(&mut self, index: usize) {
+        if let Some((_, ready)) = self.listeners.get_mut(index) {
+            *ready = true;
+        }
+    }
+
+    /// Whether accepting is to go on right away.
+    pub(super) fn is_ready(&self, now: Millis) -> bool {
+        self.paused_until.is_none_or(|until| until <= now)
+            && self.listeners.iter().any(|(_, ready)| *ready)
+    }
+
+    /// When a pause ends.
+    pub(super) fn next(&self) -> Option<Millis> {
+        self.paused_until
+            .filter(|_| self.listeners.iter().any(|(_, ready)| *ready))
+    }
+}
+
+impl<S: Service, K: Kernel> Worker<S, K> {
+    /// Accepts from each ready listener, within the budget.
+    pub(super) fn accept(&mut self) {
+        if !self.accepting.is_ready(self.now) {
+            return;
+        }
+        self.accepting.paused_until = None;
+        let mut listeners = std::mem::take(&mut self.accepting.listeners);
+        for (listener, ready) in listeners.iter_mut().filter(|(_, ready)| *ready) {
+            *ready = self.accept_from(listener);
+        }
+        self.accepting.listeners = listeners;
+    }
+
+    /// `false` when the queue is empty.
+    fn accept_from(&mut self, listener: &K::Listener) -> bool {
+        for _ in 0..ACCEPTS_PER_TURN {
+            match self.kernel.accept(listener) {
+                Ok((socket, peer)) => self.accepted(socket, peer),
+                Err(error) => match error.kind() {
+                    ErrorKind::WouldBlock => return false,
+                    // A signal; a client that gave up in the queue; or an error of the network that accept(2) passes
+                    // on: all of them concern one call.
+                    _ if !sys::is_exhaustion(&error) => {}
+                    _ => {
+                        self.shed(listener, &error);
+                        return true;
+                    }
+                },
+            }
+        }
+        true
+    }
+
+    /// No descriptor or no memory for another socket. One client is told through the spare descriptor, so that it
+    /// does not hang; then accepting pauses, with the edge kept.
+    fn shed(&mut self, listener: &K::Listener, error: &std::io::Error) {
+        self.port().metrics.accept_errors.add(1);
+        if self.log.allows(self.now) {
+            log::warn!(
+                "cannot accept, pausing for {ACCEPT_PAUSE_MS} ms: {error} ({} connections here)",
+                self.table.len()
+            );
+        }
+        self.kernel.release_spare();
+        if let Ok((socket, peer)) = self.kernel.accept(listener) {
+            self.turn_away(&socket, peer, Refused::AtCapacity);
+        }
+        self.kernel.restore_spare();
+        self.accepting.paused_until = Some(self.now + Duration::from_millis(ACCEPT_PAUSE_MS));
+    }
+
+    /// A new connection. With TCP_DEFER_ACCEPT its request is there already: it is answered before the socket is
+    /// even registered.
+    fn accepted(&mut self, socket: K::Socket, peer: SocketAddr) {
+        self.port().metrics.accepted.add(1);
+        if self.drain.is_some() {
+            return self.turn_away(&socket, peer, Refused::Draining);
+        }
+        if self.table.is_full() || !self.shared.enter() {
+            return self.turn_away(&socket, peer, Refused::AtCapacity);
+        }
+        let tick = self.now.tick();
+        let (slot, serial) = self.table.insert(Conn::new(peer, tick), socket);
+        self.port().metrics.opening.add(1);
+        self.wheel
+            .arm(&mut self.table, slot, tick + self.rules.head_timeout);
+        self.read(slot, serial, false);
+        // Registered last: what came meanwhile is reported by the registration itself.
+        let Some(entry) = self.table.find(slot, serial) else {
+            return;
+        };
+        if let Err(error) = self.kernel.register(&entry.socket, token(slot, serial)) {
+            self.port().metrics.accept_errors.add(1);
+            if self.log.allows(self.now) {
+                log::warn!("cannot watch a connection (see fs.epoll.max_user_watches): {error}");
+            }
+            self.remove(slot, true);
+        }
+    }
+
+    /// Answers 503 and closes, without a slot: what the client has sent is read first, as far as it is there, since
+    /// closing on unread input would reset the connection before the client reads the answer.
+    fn turn_away(&mut self, socket: &K::Socket, peer: SocketAddr, refused: Refused) {
+        let metrics = &self.port().metrics;
+        metrics.turned_away.add(1);
+        metrics.refused.count(refused as usize);
+        if self.log.allows(self.now) {
+            log::info!("refused {peer}: {} {}", refused.code(), refused.word());
+        }
+        let _ = self.kernel.recv(socket, &mut self.scratch);
+        Response::from(refused).write(&mut self.output, false);
+        // Whatever cannot be sent to a client that is turned away is not sent.
+        let _ = self.kernel.send(socket, &self.output);
+        let _ = self.kernel.shutdown_write(socket);
+        self.output.clear();
+    }
+
+    /// Turns away whoever is in the queues, and closes the listeners.
+    pub(super) fn stop_accepting(&mut self) {
+        let listeners = std::mem::take(&mut self.accepting.listeners);
+        for (listener, _) in &listeners {
+            while self.accept_from(listener) && self.accepting.paused_until.is_none() {}
+        }
+    }
+}

@@ -1,0 +1,410 @@
+//! Drives one connection: its socket's events into the state machine, what the state machine says out of the socket.
+
+use super::glue::Glue;
+use super::kernel::{Event, Kernel};
+use super::table::Entry;
+use super::{SERIAL_BITS, Worker, token};
+use crate::conn::{Conn, Ended, Opening, Phase, Rules};
+use crate::error::End;
+use crate::http::Response;
+use crate::metrics::{Count, Metrics};
+use crate::service::{Close, ConnId, Service};
+use crate::time::Tick;
+use std::io::ErrorKind;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+
+/// Reads of one connection in a turn, when its end is to be found.
+const READS_PER_TURN: usize = 16;
+
+/// What the timer and the gauges of a connection depend on.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) struct Stage {
+    phase: Phase,
+    blocked: bool,
+}
+
+fn stage<T>(conn: &Conn<T>) -> Stage {
+    Stage {
+        phase: conn.phase(),
+        blocked: conn.queued() > 0,
+    }
+}
+
+/// The gauge that counts a connection in that phase.
+fn gauge(metrics: &Metrics, phase: Phase) -> &Count {
+    match phase {
+        Phase::Head | Phase::Deciding => &metrics.opening,
+        Phase::Open | Phase::Pinged => &metrics.open,
+        Phase::Closing
+        | Phase::Finishing
+        | Phase::Refusing
+        | Phase::Lingering
+        | Phase::Resetting => &metrics.closing,
+    }
+}
+
+/// A connection laid out together with all that handling it needs.
+pub(super) struct Desk<'a, S: Service, K: Kernel> {
+    pub(super) entry: &'a mut Entry<S::State, K::Socket>,
+    pub(super) glue: Glue<'a, S>,
+    pub(super) rules: &'a Rules,
+    pub(super) tick: Tick,
+    pub(super) scratch: &'a mut [u8],
+    pub(super) output: &'a mut Vec<u8>,
+}
+
+impl<S: Service, K: Kernel> Worker<S, K> {
+    /// A readiness event of a connection.
+    pub(super) fn event(&mut self, event: Event) {
+        let slot = (event.token >> SERIAL_BITS) as u32;
+        let Some(entry) = self
+            .table
+            .at(slot)
+            .filter(|entry| token(slot, entry.serial) == event.token)
+        else {
+            return self.port().metrics.stale_events.add(1);
+        };
+        let serial = entry.serial;
+        if event.writable && entry.conn.queued() > 0 && !self.write_on(slot, serial) {
+            return;
+        }
+        if event.readable || event.read_closed || event.error {
+            self.read(slot, serial, event.read_closed || event.error);
+        }
+    }
+
+    /// Reads on where the last turn left off, to the end of what is there.
+    pub(super) fn resume(&mut self, slot: u32, serial: u64) {
+        if self.table.find(slot, serial).is_some() {
+            self.read(slot, serial, true);
+        }
+    }
+
+    /// Reads and handles. One read is enough when it comes back short: what arrives later makes an edge of its own.
+    /// With `exhaust` (the event told of an end, or no edge will come) it reads until the kernel has nothing more.
+    pub(super) fn read(&mut self, slot: u32, serial: u64, exhaust: bool) {
+        for _ in 0..READS_PER_TURN {
+            let Some(entry) = self.table.find(slot, serial) else {
+                return;
+            };
+            if !entry.conn.wants_input() {
+                // Held back until its output is written or its verdict is in; then it is resumed. A reset, or an
+                // end while somebody decides, would not be noticed meanwhile.
+                if exhaust && entry.conn.phase() == Phase::Deciding {
+                    self.remove(slot, false);
+                }
+                return;
+            }
+            match self.kernel.recv(&entry.socket, &mut self.scratch) {
+                Ok(0) => return self.input_ended(slot, serial),
+                Ok(count) => {
+                    self.port().metrics.bytes_in.add(count as u64);
+                    self.handle(slot, serial, |desk| {
+                        let input = &mut desk.scratch[..count];
+                        desk.entry.conn.input(
+                            input,
+                            desk.tick,
+                            desk.rules,
+                            desk.output,
+                            &mut desk.glue,
+                        );
+                    });
+                    if count == self.scratch.len() {
+                        return self.ready.push((slot, serial));
+                    }
+                    if !exhaust {
+                        return;
+                    }
+                }
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return,
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(_) => return self.lost(slot, End::PeerReset),
+            }
+        }
+        self.ready.push((slot, serial));
+    }
+
+    /// Lays a connection out to be handled.
+    fn desk(&mut self, slot: u32, serial: u64) -> Option<Desk<'_, S, K>> {
+        let entry = self.table.find(slot, serial)?;
+        let glue = Glue {
+            service: &mut self.service,
+            metrics: &self.shared.ports[usize::from(self.index)].metrics,
+            log: &mut self.log,
+            id: ConnId {
+                worker: self.index,
+                slot,
+                serial,
+            },
+            now: self.now,
+        };
+        let (scratch, output) = (&mut *self.scratch, &mut self.output);
+        Some(Desk {
+            entry,
+            glue,
+            rules: &self.rules,
+            tick: self.now.tick(),
+            scratch,
+            output,
+        })
+    }
+
+    /// Does something with a connection, and then what follows from it. A panic of the service ends the connection.
+    pub(super) fn handle(&mut self, slot: u32, serial: u64, act: impl FnOnce(&mut Desk<'_, S, K>)) {
+        let Some(mut desk) = self.desk(slot, serial) else {
+            return;
+        };
+        let before = stage(&desk.entry.conn);
+        // The state machine is put right by `panicked`; the service has been told what a panic means.
+        if catch_unwind(AssertUnwindSafe(|| act(&mut desk))).is_err() {
+            desk.glue.metrics.panics.add(1);
+            log::error!(
+                "the service panicked at connection {} of {}: closed",
+                desk.glue.id,
+                desk.entry.conn.peer()
+            );
+            desk.entry.conn.panicked(desk.output);
+        }
+        self.settle(slot, serial, before);
+    }
+
+    /// Sends what was collected, and follows the state machine to where it went.
+    fn settle(&mut self, slot: u32, serial: u64, before: Stage) {
+        let alive = self.flush(slot);
+        let metrics = &self.shared.ports[usize::from(self.index)].metrics;
+        let Some(entry) = self.table.at(slot) else {
+            return;
+        };
+        let mut after = stage(&entry.conn);
+        if after == before && alive {
+            return;
+        }
+        gauge(metrics, before.phase).sub(1);
+        gauge(metrics, after.phase).add(1);
+        if !alive {
+            return self.lost(slot, End::PeerReset);
+        }
+        match after.phase {
+            Phase::Resetting => return self.remove(slot, true),
+            Phase::Finishing if !after.blocked => return self.remove(slot, false),
+            Phase::Refusing if !after.blocked => {
+                let _ = self.kernel.shutdown_write(&entry.socket); // fails when the peer is gone, as the next read will tell
+                entry.conn.linger();
+                after = stage(&entry.conn);
+                self.ready.push((slot, serial));
+            }
+            Phase::Pinged => metrics.pings.add(u64::from(before.phase != Phase::Pinged)),
+            // Somebody spoke: the timer finds out when it fires.
+            Phase::Open if before.phase == Phase::Pinged && !before.blocked && !after.blocked => {
+                return;
+            }
+            _ => {}
+        }
+        let deadline = entry
+            .conn
+            .deadline(self.now.tick(), &self.rules, &mut self.rng);
+        self.wheel.arm(&mut self.table, slot, deadline);
+        debug_assert!(after.phase != Phase::Refusing || after.blocked);
+    }
+
+    /// Writes the collected output, or queues it behind what waits already. `false`: the socket is dead.
+    fn flush(&mut self, slot: u32) -> bool {
+        if self.output.is_empty() {
+            return true;
+        }
+        let Some(entry) = self.table.at(slot) else {
+            return true;
+        };
+        let tick = self.now.tick();
+        if entry.conn.queued() > 0 {
+            entry.conn.keep(&mut self.output, 0, tick);
+            return true;
+        }
+        let sent = match self.kernel.send(&entry.socket, &self.output) {
+            Ok(sent) => sent,
+            Err(error)
+                if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) =>
+            {
+                0
+            }
+            Err(_) => {
+                self.output.clear();
+                return false;
+            }
+        };
+        self.shared.ports[usize::from(self.index)]
+            .metrics
+            .bytes_out
+            .add(sent as u64);
+        if sent < self.output.len() {
+            entry.conn.keep(&mut self.output, sent, tick);
+        } else {
+            self.output.clear();
+        }
+        true
+    }
+
+    /// The socket takes more: writes what waits. `false`: the connection is gone.
+    fn write_on(&mut self, slot: u32, serial: u64) -> bool {
+        let tick = self.now.tick();
+        loop {
+            let Some(entry) = self.table.find(slot, serial) else {
+                return false;
+            };
+            let before = stage(&entry.conn);
+            let Some(pending) = entry.conn.pending() else {
+                return true;
+            };
+            let (length, held_back) = (pending.len(), !entry.conn.wants_input());
+            match self.kernel.send(&entry.socket, pending) {
+                Ok(sent) => {
+                    self.shared.ports[usize::from(self.index)]
+                        .metrics
+                        .bytes_out
+                        .add(sent as u64);
+                    entry.conn.wrote(sent, tick, &mut self.output);
+                    if held_back && entry.conn.wants_input() {
+                        self.ready.push((slot, serial));
+                    }
+                    self.settle(slot, serial, before);
+                    if sent < length {
+                        return true;
+                    }
+                }
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return true,
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(_) => {
+                    self.lost(slot, End::PeerReset);
+                    return false;
+                }
+            }
+        }
+    }
+
+    /// The peer will send no more.
+    fn input_ended(&mut self, slot: u32, serial: u64) {
+        let Some(entry) = self.table.find(slot, serial) else {
+            return;
+        };
+        if !entry.conn.end_of_input() {
+            self.lost(slot, End::PeerGone);
+        }
+    }
+
+    /// The connection is gone without a word, unless how it ended was settled before.
+    fn lost(&mut self, slot: u32, end: End) {
+        if let Some(entry) = self.table.at(slot) {
+            entry.conn.settle(Ended::new(end));
+            self.remove(slot, false);
+        }
+    }
+
+    /// Frees a connection: its timer, its slot, its place, its socket; the service is told if it had it open.
+    pub(super) fn remove(&mut self, slot: u32, reset: bool) {
+        self.wheel.cancel(&mut self.table, slot);
+        let mut entry = self.table.remove(slot);
+        self.shared.leave();
+        let metrics = &self.shared.ports[usize::from(self.index)].metrics;
+        gauge(metrics, entry.conn.phase()).sub(1);
+        if let Some(state) = entry.conn.state.take() {
+            let Ended {
+                end,
+                code,
+                reason,
+                clean,
+            } = entry
+                .conn
+                .ended()
+                .unwrap_or_else(|| Ended::new(End::PeerGone));
+            metrics.ended.count(end as usize);
+            let id = ConnId {
+                worker: self.index,
+                slot,
+                serial: entry.serial,
+            };
+            let close = Close {
+                end,
+                code,
+                reason: &reason,
+                clean,
+                peer: entry.conn.peer(),
+            };
+            log::debug!(
+                "closed {id} {}: {} {code} {reason:?}",
+                close.peer,
+                end.word()
+            );
+            let service = &mut self.service;
+            if catch_unwind(AssertUnwindSafe(|| service.close(id, state, &close))).is_err() {
+                metrics.panics.add(1);
+                log::error!("the service panicked at the close of connection {id}");
+            }
+        }
+        if reset {
+            self.kernel.reset(entry.socket);
+        }
+    }
+
+    /// The timer of a slot fired.
+    pub(super) fn fire(&mut self, slot: u32) {
+        let Some(entry) = self.table.at(slot) else {
+            return;
+        };
+        let (serial, mut again) = (entry.serial, None);
+        self.handle(slot, serial, |desk| {
+            again = desk
+                .entry
+                .conn
+                .timer(desk.tick, desk.rules, desk.output, &mut desk.glue);
+        });
+        if let Some(deadline) = again {
+            self.wheel.arm(&mut self.table, slot, deadline);
+        }
+    }
+
+    /// Does something with an open connection, if it is still the one that is meant.
+    pub(super) fn on_open(
+        &mut self,
+        id: ConnId,
+        act: impl FnOnce(&mut Conn<S::State>, &mut Vec<u8>),
+    ) {
+        self.handle(id.slot, id.serial, |desk| {
+            act(&mut desk.entry.conn, desk.output)
+        });
+    }
+
+    /// A frame from another thread. A client for which too much waits is closed rather than left out.
+    pub(super) fn send_frame(&mut self, id: ConnId, frame: &[u8]) {
+        let metrics = Arc::clone(&self.shared);
+        let rules = self.rules;
+        self.on_open(id, |conn, output| {
+            if !conn.phase().is_open() {
+                return;
+            }
+            if conn.queued() + output.len() + frame.len() > rules.queue_bytes_max {
+                return conn.abort(Ended::new(End::SlowReader), output);
+            }
+            output.extend_from_slice(frame);
+            metrics.ports[usize::from(id.worker)]
+                .metrics
+                .frames_out
+                .add(1);
+        });
+    }
+
+    /// The verdict on an upgrade request.
+    pub(super) fn answer(&mut self, id: ConnId, verdict: Result<Opening<S::State>, Response>) {
+        self.handle(id.slot, id.serial, |desk| {
+            let waiting =
+                desk.entry
+                    .conn
+                    .answer(verdict, desk.tick, desk.rules, desk.output, &mut desk.glue);
+            if !waiting {
+                log::debug!("connection {id} did not wait for a decision (any more)");
+            }
+        });
+        // Nothing was read while it waited, and the edges of that time are gone.
+        self.ready.push((id.slot, id.serial));
+    }
+}

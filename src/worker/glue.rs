@@ -1,0 +1,128 @@
+//! Puts the user's service behind the connections' handler.
+
+use crate::conn::{Handler, Io, Verdict};
+use crate::error::Violation;
+use crate::http::{Head, Response};
+use crate::limits::LOG_LINES_PER_SECOND;
+use crate::metrics::Metrics;
+use crate::service::{ConnId, Connection, Decision, Message, Request, Service};
+use crate::time::Millis;
+use std::net::SocketAddr;
+
+/// The service, for the connection that is being handled.
+#[derive(Debug)]
+pub(super) struct Glue<'a, S: Service> {
+    pub(super) service: &'a mut S,
+    pub(super) metrics: &'a Metrics,
+    pub(super) log: &'a mut LogBudget,
+    pub(super) id: ConnId,
+    pub(super) now: Millis,
+}
+
+impl<S: Service> Glue<'_, S> {
+    #[inline]
+    fn message(&mut self, io: Io<'_>, state: &mut S::State, message: Message<'_>) {
+        self.metrics.messages_in.add(1);
+        let mut connection = Connection {
+            io,
+            state,
+            id: self.id,
+            metrics: self.metrics,
+        };
+        self.service.message(&mut connection, message);
+    }
+}
+
+impl<S: Service> Handler<S::State> for Glue<'_, S> {
+    fn open(&mut self, head: &Head<'_>, peer: SocketAddr) -> Verdict<S::State> {
+        match self.service.open(&Request {
+            head,
+            peer,
+            id: self.id,
+        }) {
+            Decision::Now(Ok(accept)) => Verdict::Now(Ok(accept.0)),
+            Decision::Now(Err(response)) => Verdict::Now(Err(response)),
+            Decision::Later(_) => Verdict::Later,
+        }
+    }
+
+    fn request(&mut self, head: &Head<'_>, peer: SocketAddr) -> Response {
+        self.service.request(&Request {
+            head,
+            peer,
+            id: self.id,
+        })
+    }
+
+    fn ready(&mut self, io: Io<'_>, state: &mut S::State) {
+        self.metrics.opened.add(1);
+        let mut connection = Connection {
+            io,
+            state,
+            id: self.id,
+            metrics: self.metrics,
+        };
+        self.service.ready(&mut connection);
+    }
+
+    fn text(&mut self, io: Io<'_>, state: &mut S::State, text: &str) {
+        self.message(io, state, Message::Text(text));
+    }
+
+    fn binary(&mut self, io: Io<'_>, state: &mut S::State, bytes: &[u8]) {
+        self.message(io, state, Message::Binary(bytes));
+    }
+
+    fn pong(&mut self, io: Io<'_>, state: &mut S::State, payload: &[u8]) {
+        self.metrics.pongs.add(1);
+        let mut connection = Connection {
+            io,
+            state,
+            id: self.id,
+            metrics: self.metrics,
+        };
+        self.service.pong(&mut connection, payload);
+    }
+
+    fn refused(&mut self, response: &Response, peer: SocketAddr) {
+        let Some(refused) = response.refused() else {
+            return;
+        };
+        self.metrics.refused.count(refused as usize);
+        if self.log.allows(self.now) {
+            log::info!("refused {peer}: {} {}", response.status(), refused.word());
+        }
+    }
+
+    fn violated(&mut self, violation: Violation, peer: SocketAddr) {
+        self.metrics.violations.count(violation as usize);
+        if self.log.allows(self.now) {
+            log::info!("closed {peer}: {} {}", violation.code(), violation.word());
+        }
+    }
+}
+
+/// Keeps a flood of refusals from becoming a flood of log lines: so many a second, and the number of those left
+/// out with the first of the next second.
+#[derive(Debug, Default)]
+pub(super) struct LogBudget {
+    second: u64,
+    lines: u32,
+}
+
+impl LogBudget {
+    pub(super) fn allows(&mut self, now: Millis) -> bool {
+        let second = now.0 / 1000;
+        if second != self.second {
+            if self.lines > LOG_LINES_PER_SECOND {
+                log::info!(
+                    "{} more lines like these were left out",
+                    self.lines - LOG_LINES_PER_SECOND
+                );
+            }
+            (self.second, self.lines) = (second, 0);
+        }
+        self.lines = self.lines.saturating_add(1);
+        self.lines <= LOG_LINES_PER_SECOND
+    }
+}

@@ -1,0 +1,86 @@
+//! What other threads may ask of a worker.
+
+use super::table::Live;
+use crate::conn::Verdict;
+use crate::mem::Mailbox;
+use crate::metrics::Metrics;
+use crate::service::ConnId;
+use crate::sys::Wake;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+/// One request to a worker.
+#[derive(Debug)]
+pub(crate) enum Envelope<T> {
+    /// A whole frame for a connection.
+    Send { id: ConnId, frame: Arc<[u8]> },
+    /// Begin the closing handshake of a connection.
+    Close {
+        id: ConnId,
+        code: u16,
+        reason: Box<str>,
+    },
+    /// The verdict that a connection waits for.
+    Answer { id: ConnId, verdict: Verdict<T> },
+    /// Stop accepting and close everybody, spread over this long; then end.
+    Drain { over: Duration },
+    /// End at once.
+    Abort,
+}
+
+/// A worker as the other threads see it.
+#[derive(Debug)]
+pub(crate) struct Port<T> {
+    pub(crate) mailbox: Mailbox<Envelope<T>>,
+    pub(crate) wake: Wake,
+    pub(crate) live: Arc<Live>,
+    pub(crate) metrics: Metrics,
+}
+
+impl<T> Port<T> {
+    /// Puts an envelope in and wakes the worker if nobody else has.
+    pub(crate) fn post(&self, envelope: Envelope<T>) {
+        if self.mailbox.post(envelope) {
+            self.wake.wake();
+        }
+    }
+}
+
+/// What all workers of a server share.
+#[derive(Debug)]
+pub(crate) struct Shared<T> {
+    pub(crate) ports: Box<[Port<T>]>,
+    /// Connections of all workers: the one number that they count together, so that the limit is exact.
+    connections: AtomicUsize,
+    connections_max: usize,
+}
+
+impl<T> Shared<T> {
+    pub(crate) fn new(ports: Box<[Port<T>]>, connections_max: usize) -> Self {
+        Self {
+            ports,
+            connections: AtomicUsize::new(0),
+            connections_max,
+        }
+    }
+
+    pub(crate) fn connections_max(&self) -> usize {
+        self.connections_max
+    }
+
+    /// Takes a place, if one is free.
+    pub(super) fn enter(&self) -> bool {
+        let taken = self.connections.fetch_add(1, Ordering::Relaxed) < self.connections_max;
+        if !taken {
+            self.leave();
+        }
+        taken
+    }
+
+    /// Gives a place back.
+    pub(super) fn leave(&self) {
+        let before = self.connections.fetch_sub(1, Ordering::Relaxed);
+        debug_assert!(before > 0);
+    }
+}

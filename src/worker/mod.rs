@@ -1,0 +1,250 @@
+//! The event loop: one thread, one poller, its own descriptors, nothing shared but a mailbox.
+//!
+//! A turn, in this order and for these reasons:
+//!
+//! 1. wait until something is ready, a timer is due, or work is left from the last turn;
+//! 2. accept, within a budget: newcomers wait in a queue of the kernel that overflows, and with TCP_DEFER_ACCEPT
+//!    their request is there already, so that the whole handshake happens here;
+//! 3. read and handle what is ready, a scratch-full at most from each; what had more goes to the next turn's list;
+//! 4. the mailbox: after reading, so that an answer to what was just read is not waited for longer than a turn;
+//! 5. a slice of the sweeps (tick, drain): last of the sends, since nobody waits for them in particular;
+//! 6. due timers, within a budget: after reading, so that a byte that has come counts before its deadline does.
+//!
+//! What a handler sends is collected and leaves in one `send` when its connection has been handled; a connection
+//! that has ended is freed there and then. Events that the same batch still holds for it are recognised by their
+//! token, which names the slot and the serial.
+
+mod accept;
+mod drive;
+mod glue;
+mod kernel;
+mod mail;
+mod sweep;
+mod table;
+
+pub(crate) use kernel::{Kernel, Machine};
+pub(crate) use mail::{Envelope, Port, Shared};
+pub(crate) use table::Live;
+
+use crate::conn::{Rules, Verdict};
+use crate::error::End;
+use crate::limits::{
+    ENVELOPES_PER_TURN, EVENTS_PER_TURN, OUTPUT_KEEP_BYTES, SCRATCH_BYTES, TIMERS_PER_TURN,
+};
+use crate::mem::{Rng, Wheel};
+use crate::service::Service;
+use crate::time::Millis;
+use accept::Accepting;
+use glue::LogBudget;
+use kernel::Event;
+use std::collections::VecDeque;
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+use sweep::{Drain, Tick};
+use table::Table;
+
+/// The mailbox's token; listeners count down from the one below. Connections' tokens are smaller: a slot in 24
+/// bits, of which not all are used, above 40 bits of the serial.
+pub(crate) const MAIL_TOKEN: u64 = u64::MAX;
+const SERIAL_BITS: u32 = 40;
+
+fn listener_token(index: usize) -> u64 {
+    MAIL_TOKEN - 1 - index as u64
+}
+
+fn token(slot: u32, serial: u64) -> u64 {
+    u64::from(slot) << SERIAL_BITS | serial & ((1 << SERIAL_BITS) - 1)
+}
+
+/// What a worker is set up with.
+#[derive(Debug)]
+pub(crate) struct Setup<T> {
+    pub(crate) index: u16,
+    pub(crate) slots: usize,
+    pub(crate) rules: Rules,
+    pub(crate) tick_interval: Option<Duration>,
+    pub(crate) seed: u64,
+    pub(crate) shared: Arc<Shared<T>>,
+}
+
+/// A worker.
+#[derive(Debug)]
+pub(crate) struct Worker<S: Service, K: Kernel> {
+    kernel: K,
+    service: S,
+    table: Table<S::State, K::Socket>,
+    wheel: Wheel,
+    rng: Rng,
+    rules: Rules,
+    shared: Arc<Shared<S::State>>,
+    index: u16,
+    now: Millis,
+    /// What a `recv` fills. Frames are decoded and unmasked in place here.
+    scratch: Box<[u8]>,
+    /// What the connection under way sends; empty between connections.
+    output: Vec<u8>,
+    events: Vec<Event>,
+    /// Connections to be read on in the next turn: they had more than their share, or an edge was passed over.
+    ready: Vec<(u32, u64)>,
+    mail: VecDeque<Envelope<S::State>>,
+    accepting: Accepting<K::Listener>,
+    tick: Option<Tick>,
+    drain: Option<Drain>,
+    aborted: bool,
+    log: LogBudget,
+}
+
+impl<S: Service, K: Kernel> Worker<S, K> {
+    /// A worker that accepts from `listeners` as soon as it [`run`](Self::run)s.
+    pub(crate) fn new(
+        mut kernel: K,
+        service: S,
+        setup: Setup<S::State>,
+        listeners: Vec<K::Listener>,
+    ) -> io::Result<Self> {
+        for (index, listener) in listeners.iter().enumerate() {
+            kernel.register_listener(listener, listener_token(index))?;
+        }
+        let now = kernel.now();
+        let live = Arc::clone(&setup.shared.ports[usize::from(setup.index)].live);
+        Ok(Self {
+            kernel,
+            service,
+            table: Table::new(setup.slots, live),
+            wheel: Wheel::new(now.tick()),
+            rng: Rng::new(setup.seed),
+            rules: setup.rules,
+            shared: setup.shared,
+            index: setup.index,
+            now,
+            scratch: vec![0; SCRATCH_BYTES].into_boxed_slice(),
+            output: Vec::new(),
+            events: Vec::with_capacity(EVENTS_PER_TURN),
+            ready: Vec::new(),
+            mail: VecDeque::new(),
+            accepting: Accepting::new(listeners),
+            tick: setup.tick_interval.map(|interval| Tick::new(interval, now)),
+            drain: None,
+            aborted: false,
+            log: LogBudget::default(),
+        })
+    }
+
+    /// Turns until it is told to end and everybody is gone.
+    pub(crate) fn run(mut self) -> io::Result<()> {
+        while self.turn()? {}
+        Ok(())
+    }
+
+    /// One turn; `false` after the last.
+    pub(crate) fn turn(&mut self) -> io::Result<bool> {
+        let timeout = self.timeout();
+        self.events.clear();
+        self.kernel.wait(timeout, &mut self.events)?;
+        self.now = self.kernel.now();
+        self.port().metrics.turns.add(1);
+
+        for index in 0..self.events.len() {
+            let token = self.events[index].token;
+            if token > listener_token(self.accepting.count()) && token != MAIL_TOKEN {
+                self.accepting.ready((MAIL_TOKEN - 1 - token) as usize);
+            }
+        }
+        self.accept();
+
+        let resume = std::mem::take(&mut self.ready);
+        for (slot, serial) in resume {
+            self.resume(slot, serial);
+        }
+        for index in 0..self.events.len() {
+            let event = self.events[index];
+            if event.token <= listener_token(self.accepting.count()) {
+                self.event(event);
+            }
+        }
+        self.deliver_mail();
+        self.sweep();
+        self.fire_timers();
+        if self.output.capacity() > OUTPUT_KEEP_BYTES {
+            self.output = Vec::new();
+        }
+        self.port()
+            .metrics
+            .timers
+            .add((self.wheel.len() as u64).wrapping_sub(self.port().metrics.timers.read()));
+        Ok(!self.aborted && (self.drain.is_none() || self.table.len() > 0))
+    }
+
+    /// How long nothing needs to be done.
+    fn timeout(&self) -> Option<Duration> {
+        if !self.ready.is_empty() || !self.mail.is_empty() || self.accepting.is_ready(self.now) {
+            return Some(Duration::ZERO);
+        }
+        let timer = self.wheel.next().map(|tick| tick.starts_at(self.now));
+        let tick = self.tick.as_ref().map(|tick| tick.next());
+        let drain = self
+            .drain
+            .as_ref()
+            .map(|drain| drain.next(self.table.high()));
+        [timer, tick, drain, self.accepting.next()]
+            .into_iter()
+            .flatten()
+            .min()
+            .map(|next| next.since(self.now))
+    }
+
+    fn port(&self) -> &Port<S::State> {
+        &self.shared.ports[usize::from(self.index)]
+    }
+
+    /// Hands the envelopes out, a budget of them; what is left keeps the next turn from sleeping.
+    fn deliver_mail(&mut self) {
+        if self.mail.is_empty() {
+            let mut mail = std::mem::take(&mut self.mail);
+            self.port().mailbox.take(&mut mail);
+            self.mail = mail;
+        }
+        for _ in 0..ENVELOPES_PER_TURN {
+            let Some(envelope) = self.mail.pop_front() else {
+                return;
+            };
+            match envelope {
+                Envelope::Send { id, frame } => self.send_frame(id, &frame),
+                Envelope::Close { id, code, reason } => self.on_open(id, |conn, output| {
+                    let ended = crate::conn::Ended {
+                        end: End::ServiceClosed,
+                        code,
+                        reason,
+                        clean: false,
+                    };
+                    conn.close(Some(code), ended, output);
+                }),
+                Envelope::Answer {
+                    id,
+                    verdict: Verdict::Now(verdict),
+                } => self.answer(id, verdict),
+                Envelope::Answer {
+                    verdict: Verdict::Later,
+                    ..
+                } => {}
+                Envelope::Drain { over } => self.begin_drain(over),
+                Envelope::Abort => return self.abort_all(),
+            }
+        }
+    }
+
+    /// Fires what is due, a budget of it.
+    fn fire_timers(&mut self) {
+        self.wheel.advance(&mut self.table, self.now.tick());
+        for _ in 0..TIMERS_PER_TURN {
+            let Some(slot) = self.wheel.pop(&mut self.table) else {
+                return;
+            };
+            self.fire(slot);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;
