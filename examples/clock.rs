@@ -24,13 +24,8 @@ impl Service for Clock {
             return;
         }
         let left_out = std::mem::take(connection.state());
-        let now = SystemTime::now()
-            .duration_since(SystemTime::UNIX_EPOCH)
-            .unwrap_or_default();
-        let text = format!(
-            "{{\"time\":{:.3},\"left_out\":{left_out}}}",
-            now.as_secs_f64()
-        );
+        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        let text = format!("{{\"time\":{:.3},\"left_out\":{left_out}}}", now.as_secs_f64());
         // Nothing waits for this client, so there is room.
         let _ = connection.send(&*text);
     }
@@ -41,13 +36,8 @@ impl Service for Clock {
 }
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
-    let address = std::env::args()
-        .nth(1)
-        .unwrap_or_else(|| "127.0.0.1:9002".into());
-    let running = Server::new()
-        .listen(address.parse()?)
-        .tick_interval(Duration::from_secs(1))
-        .start(|_| Clock)?;
+    let address = std::env::args().nth(1).unwrap_or_else(|| "127.0.0.1:9002".into());
+    let running = Server::new().listen(address.parse()?).tick_interval(Duration::from_secs(1)).start(|_| Clock)?;
     println!("listening on {}", running.addresses()[0]);
     running.run_until_signal(Duration::from_secs(1))?;
     Ok(())

@@ -30,20 +30,18 @@ fn server_from_flags() -> Result<Server, Box<dyn std::error::Error>> {
     let mut server = Server::new();
     let mut flags = std::env::args().skip(1);
     while let Some(flag) = flags.next() {
-        let value = flags
-            .next()
-            .ok_or_else(|| format!("{flag} needs a value"))?;
-        server =
-            match &*flag {
-                "--listen" => server.listen(value.parse()?),
-                "--workers" => server.workers(value.parse()?),
-                "--max-message" => server.message_bytes_max(value.parse()?),
-                "--max-connections" => server.connections_max(value.parse()?),
-                _ => return Err(format!(
-                    "no such flag: {flag} (--listen, --workers, --max-message, --max-connections)"
-                )
-                .into()),
-            };
+        let value = flags.next().ok_or_else(|| format!("{flag} needs a value"))?;
+        server = match &*flag {
+            "--listen" => server.listen(value.parse()?),
+            "--workers" => server.workers(value.parse()?),
+            "--max-message" => server.message_bytes_max(value.parse()?),
+            "--max-connections" => server.connections_max(value.parse()?),
+            _ => {
+                return Err(
+                    format!("no such flag: {flag} (--listen, --workers, --max-message, --max-connections)").into()
+                );
+            }
+        };
     }
     Ok(server)
 }

@@ -2,8 +2,7 @@
 
 use crate::conn::Rules;
 use crate::limits::{
-    DESCRIPTORS_RESERVED, MESSAGE_BYTES_CEILING, READ_PAUSE_BYTES, SCRATCH_BYTES, SLOTS_MAX,
-    WORKERS_MAX,
+    DESCRIPTORS_RESERVED, MESSAGE_BYTES_CEILING, READ_PAUSE_BYTES, SCRATCH_BYTES, SLOTS_MAX, WORKERS_MAX,
 };
 use crate::time::Span;
 use std::net::SocketAddr;
@@ -91,9 +90,7 @@ impl Config {
                 self.message_bytes_max
             ));
         }
-        let queue_bytes_max = self
-            .queue_bytes_max
-            .unwrap_or_else(|| self.queue_bytes_min().max(1024 * 1024));
+        let queue_bytes_max = self.queue_bytes_max.unwrap_or_else(|| self.queue_bytes_min().max(1024 * 1024));
         if queue_bytes_max < self.queue_bytes_min() {
             return fail(format!(
                 "the most bytes that may wait for a client cannot be {queue_bytes_max}: at least {}, so that a message of the largest size fits",
@@ -109,9 +106,7 @@ impl Config {
             ("write timeout", self.write_timeout),
         ] {
             if duration < Duration::from_millis(100) || duration > Duration::from_secs(86_400) {
-                return fail(format!(
-                    "the {name} cannot be {duration:?}: from 0.1 s to a day"
-                ));
+                return fail(format!("the {name} cannot be {duration:?}: from 0.1 s to a day"));
             }
         }
         Ok(Rules {
@@ -129,20 +124,13 @@ impl Config {
     /// Lays the connections out: `cores` of this machine, `table` descriptors in one table.
     pub(crate) fn plan(&self, cores: usize, table: u64) -> Result<Plan, ConfigError> {
         let fail = |text: String| Err(ConfigError(text));
-        if self
-            .workers
-            .is_some_and(|workers| workers == 0 || workers > WORKERS_MAX)
-        {
-            return fail(format!(
-                "the number of workers must be from 1 to {WORKERS_MAX}"
-            ));
+        if self.workers.is_some_and(|workers| workers == 0 || workers > WORKERS_MAX) {
+            return fail(format!("the number of workers must be from 1 to {WORKERS_MAX}"));
         }
         if self.connections_max == Some(0) {
             return fail("the number of connections must be at least 1".into());
         }
-        let table = usize::try_from(table)
-            .unwrap_or(usize::MAX)
-            .min(SLOTS_MAX + DESCRIPTORS_RESERVED);
+        let table = usize::try_from(table).unwrap_or(usize::MAX).min(SLOTS_MAX + DESCRIPTORS_RESERVED);
         let mut workers = self.workers.unwrap_or(cores).clamp(1, WORKERS_MAX);
         if self.shared_descriptors {
             let slots = room(table, workers);
@@ -153,21 +141,11 @@ impl Config {
                      raise `ulimit -n`, or let the workers have private tables (no --shared-fds)"
                 ));
             }
-            return Ok(Plan {
-                workers,
-                slots: connections_max,
-                connections_max,
-                raised: false,
-            });
+            return Ok(Plan { workers, slots: connections_max, connections_max, raised: false });
         }
         let Some(connections_max) = self.connections_max else {
             let slots = room(table, workers);
-            return Ok(Plan {
-                workers,
-                slots,
-                connections_max: slots * workers,
-                raised: false,
-            });
+            return Ok(Plan { workers, slots, connections_max: slots * workers, raised: false });
         };
         let before = workers;
         // SO_REUSEPORT spreads like dice: four standard deviations above the mean must fit.
@@ -180,12 +158,7 @@ impl Config {
             }
         }
         let slots = room(table, workers).min(connections_max);
-        Ok(Plan {
-            workers,
-            slots,
-            connections_max,
-            raised: workers > before,
-        })
+        Ok(Plan { workers, slots, connections_max, raised: workers > before })
     }
 }
 
@@ -198,11 +171,7 @@ fn room(table: usize, workers: usize) -> usize {
 /// What the fullest of `workers` will hold of that many connections, four standard deviations above the mean.
 fn spread(connections: usize, workers: usize) -> usize {
     let mean = connections as f64 / workers as f64;
-    if workers == 1 {
-        connections
-    } else {
-        (mean + 4.0 * mean.sqrt()).ceil() as usize
-    }
+    if workers == 1 { connections } else { (mean + 4.0 * mean.sqrt()).ceil() as usize }
 }
 
 #[cfg(test)]
@@ -210,28 +179,17 @@ mod tests {
     use super::*;
 
     fn plan(connections: usize, cores: usize, table: u64) -> Result<Plan, ConfigError> {
-        Config {
-            connections_max: Some(connections),
-            ..Config::default()
-        }
-        .plan(cores, table)
+        Config { connections_max: Some(connections), ..Config::default() }.plan(cores, table)
     }
 
     #[test]
     fn workers_are_raised_until_the_fullest_fits_its_table() {
-        for (connections, table) in [
-            (1_000_000, 20_000),
-            (2_000_000, 20_000),
-            (110_000, 20_000),
-            (10_000_000, 1_048_576),
-            (100_000, 1024),
-        ] {
+        for (connections, table) in
+            [(1_000_000, 20_000), (2_000_000, 20_000), (110_000, 20_000), (10_000_000, 1_048_576), (100_000, 1024)]
+        {
             let plan = plan(connections, 2, table).expect("fits");
             assert!(plan.raised);
-            assert!(
-                spread(connections, plan.workers) <= plan.slots
-                    && plan.slots + plan.workers < table as usize
-            );
+            assert!(spread(connections, plan.workers) <= plan.slots && plan.slots + plan.workers < table as usize);
             assert!(
                 spread(connections, plan.workers - 1) > room(table as usize, plan.workers - 1),
                 "one fewer would do"
@@ -241,75 +199,25 @@ mod tests {
 
     #[test]
     fn what_fits_is_left_alone() {
-        let expected = Plan {
-            workers: 2,
-            slots: 1000,
-            connections_max: 1000,
-            raised: false,
-        };
+        let expected = Plan { workers: 2, slots: 1000, connections_max: 1000, raised: false };
         assert_eq!(plan(1000, 2, 20_000), Ok(expected));
-        assert_eq!(
-            Config::default()
-                .plan(2, 20_000)
-                .map(|plan| plan.connections_max),
-            Ok(2 * (20_000 - 130))
-        );
+        assert_eq!(Config::default().plan(2, 20_000).map(|plan| plan.connections_max), Ok(2 * (20_000 - 130)));
     }
 
     #[test]
     fn what_cannot_be_is_said() {
         assert!(plan(1_000_000, 2, 64).is_err());
         assert!(plan(0, 2, 20_000).is_err());
-        let shared = Config {
-            connections_max: Some(30_000),
-            shared_descriptors: true,
-            ..Config::default()
-        };
-        assert!(
-            shared
-                .plan(2, 20_000)
-                .is_err_and(|error| error.to_string().contains("ulimit -n"))
-        );
-        assert!(
-            Config {
-                workers: Some(0),
-                ..Config::default()
-            }
-            .plan(2, 20_000)
-            .is_err()
-        );
-        assert!(
-            Config {
-                ping_interval: Duration::ZERO,
-                ..Config::default()
-            }
-            .rules()
-            .is_err()
-        );
-        assert!(
-            Config {
-                queue_bytes_max: Some(1),
-                ..Config::default()
-            }
-            .rules()
-            .is_err()
-        );
-        assert!(
-            Config {
-                message_bytes_max: usize::MAX,
-                ..Config::default()
-            }
-            .rules()
-            .is_err()
-        );
+        let shared = Config { connections_max: Some(30_000), shared_descriptors: true, ..Config::default() };
+        assert!(shared.plan(2, 20_000).is_err_and(|error| error.to_string().contains("ulimit -n")));
+        assert!(Config { workers: Some(0), ..Config::default() }.plan(2, 20_000).is_err());
+        assert!(Config { ping_interval: Duration::ZERO, ..Config::default() }.rules().is_err());
+        assert!(Config { queue_bytes_max: Some(1), ..Config::default() }.rules().is_err());
+        assert!(Config { message_bytes_max: usize::MAX, ..Config::default() }.rules().is_err());
     }
 
     #[test]
     fn small_tables_keep_room_for_connections() {
-        assert!(
-            Config::default()
-                .plan(2, 64)
-                .is_ok_and(|plan| plan.slots > 40)
-        );
+        assert!(Config::default().plan(2, 64).is_ok_and(|plan| plan.slots > 40));
     }
 }

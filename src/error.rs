@@ -144,23 +144,15 @@ mod tests {
         ] {
             let unique: HashSet<_> = words.iter().collect();
             assert_eq!(unique.len(), words.len());
-            assert!(words.iter().all(|w| {
-                w.bytes()
-                    .all(|b| b == b'_' || b.is_ascii_lowercase() || b.is_ascii_digit())
-            }));
+            assert!(
+                words.iter().all(|w| { w.bytes().all(|b| b == b'_' || b.is_ascii_lowercase() || b.is_ascii_digit()) })
+            );
         }
     }
 
     #[test]
     fn what_goes_into_a_close_frame_fits_it() {
-        let texts = Violation::ALL
-            .iter()
-            .map(|v| v.text())
-            .chain(End::ALL.iter().map(|e| e.text()));
-        assert!(
-            texts
-                .into_iter()
-                .all(|text| text.len() <= crate::limits::CLOSE_REASON_BYTES_MAX)
-        );
+        let texts = Violation::ALL.iter().map(|v| v.text()).chain(End::ALL.iter().map(|e| e.text()));
+        assert!(texts.into_iter().all(|text| text.len() <= crate::limits::CLOSE_REASON_BYTES_MAX));
     }
 }

@@ -78,11 +78,7 @@ where
         if addresses.is_err() {
             // Whoever waits for its start ends when its channel does; whoever runs is told.
             drop(starters);
-            launch
-                .shared
-                .ports
-                .iter()
-                .for_each(|port| port.post(Envelope::Abort));
+            launch.shared.ports.iter().for_each(|port| port.post(Envelope::Abort));
             threads.drain(..).for_each(|thread| drop(thread.join()));
         }
         addresses.map(|addresses| (threads, addresses))
@@ -119,33 +115,15 @@ where
 
     /// The system (a seccomp profile, most likely) does not let threads part with the process's table.
     fn without_private_tables(&self, error: io::Error) -> Result<(), StartError> {
-        let shared = Config {
-            shared_descriptors: true,
-            ..self.config.clone()
-        };
-        let fits = shared
-            .plan(self.plan.workers, sys::descriptor_limit()?)
-            .is_ok();
+        let shared = Config { shared_descriptors: true, ..self.config.clone() };
+        let fits = shared.plan(self.plan.workers, sys::descriptor_limit()?).is_ok();
         log::warn!("no private descriptor tables, unshare(CLONE_FILES) is refused: {error}");
-        if fits {
-            Ok(())
-        } else {
-            Err(StartError::System(error))
-        }
+        if fits { Ok(()) } else { Err(StartError::System(error)) }
     }
 
     /// A worker's thread.
-    fn worker(
-        &self,
-        index: usize,
-        report: &Sender<Report>,
-        start: &Receiver<Vec<SocketAddr>>,
-    ) -> io::Result<()> {
-        let parted = if self.config.shared_descriptors {
-            Ok(())
-        } else {
-            sys::private_table()
-        };
+    fn worker(&self, index: usize, report: &Sender<Report>, start: &Receiver<Vec<SocketAddr>>) -> io::Result<()> {
+        let parted = if self.config.shared_descriptors { Ok(()) } else { sys::private_table() };
         let _ = report.send(Report::Parted(parted));
         let Ok(addresses) = start.recv() else {
             return Ok(());
@@ -172,13 +150,9 @@ where
     ) -> Result<(Worker<S, Machine>, Vec<SocketAddr>), StartError> {
         if self.config.pin {
             let cores = std::thread::available_parallelism().map_or(1, usize::from);
-            sys::pin_to_cpu(index % cores)
-                .unwrap_or_else(|error| log::warn!("cannot pin worker {index}: {error}"));
+            sys::pin_to_cpu(index % cores).unwrap_or_else(|error| log::warn!("cannot pin worker {index}: {error}"));
         }
-        let options = ListenOptions {
-            backlog: i32::from(self.config.backlog),
-            unsent_bytes_max: UNSENT_BYTES_MAX,
-        };
+        let options = ListenOptions { backlog: i32::from(self.config.backlog), unsent_bytes_max: UNSENT_BYTES_MAX };
         let mut listeners = Vec::new();
         let mut bound = Vec::new();
         for &address in addresses {
@@ -211,9 +185,7 @@ where
 fn listening(report: Result<Report, RecvError>) -> Result<Vec<SocketAddr>, StartError> {
     match report {
         Ok(Report::Listening(result)) => result,
-        _ => Err(StartError::System(io::Error::other(
-            "a worker ended while it started",
-        ))),
+        _ => Err(StartError::System(io::Error::other("a worker ended while it started"))),
     }
 }
 
@@ -223,9 +195,6 @@ struct EndAll<'a, T>(&'a Shared<T>);
 
 impl<T> Drop for EndAll<'_, T> {
     fn drop(&mut self) {
-        self.0
-            .ports
-            .iter()
-            .for_each(|port| port.post(Envelope::Abort));
+        self.0.ports.iter().for_each(|port| port.post(Envelope::Abort));
     }
 }

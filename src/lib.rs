@@ -60,6 +60,4 @@ mod service;
 pub use config::ConfigError;
 pub use http::{Head, Response};
 pub use server::{Gone, Handle, Running, Seat, Server, StartError};
-pub use service::{
-    Accept, Close, ConnId, Connection, Decision, Message, Request, SendError, Service, Token,
-};
+pub use service::{Accept, Close, ConnId, Connection, Decision, Message, Request, SendError, Service, Token};

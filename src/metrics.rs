@@ -10,17 +10,11 @@ pub(crate) struct Count(AtomicU64);
 
 impl Count {
     pub(crate) fn add(&self, more: u64) {
-        self.0.store(
-            self.0.load(Ordering::Relaxed).wrapping_add(more),
-            Ordering::Relaxed,
-        );
+        self.0.store(self.0.load(Ordering::Relaxed).wrapping_add(more), Ordering::Relaxed);
     }
 
     pub(crate) fn sub(&self, less: u64) {
-        self.0.store(
-            self.0.load(Ordering::Relaxed).wrapping_sub(less),
-            Ordering::Relaxed,
-        );
+        self.0.store(self.0.load(Ordering::Relaxed).wrapping_sub(less), Ordering::Relaxed);
     }
 
     pub(crate) fn read(&self) -> u64 {
@@ -86,41 +80,24 @@ metrics! {
 /// All workers' metrics in Prometheus's text format (version 0.0.4).
 pub(crate) fn render(all: &[&Metrics]) -> String {
     let mut text = String::with_capacity(8 * 1024);
-    let sum = |field: fn(&Metrics) -> &Count| {
-        all.iter().map(|metrics| field(metrics).read()).sum::<u64>()
-    };
+    let sum = |field: fn(&Metrics) -> &Count| all.iter().map(|metrics| field(metrics).read()).sum::<u64>();
     family(
         &mut text,
         "gauge",
         "throng_build_info",
         "The version that runs.",
-        [(
-            concat!("{version=\"", env!("CARGO_PKG_VERSION"), "\"}").to_owned(),
-            1,
-        )],
+        [(concat!("{version=\"", env!("CARGO_PKG_VERSION"), "\"}").to_owned(), 1)],
     );
-    family(
-        &mut text,
-        "gauge",
-        "throng_workers",
-        "Worker threads.",
-        [(String::new(), all.len() as u64)],
-    );
+    family(&mut text, "gauge", "throng_workers", "Worker threads.", [(String::new(), all.len() as u64)]);
     family(
         &mut text,
         "gauge",
         "throng_connections",
         "Connections by state.",
         [
-            (
-                "{state=\"opening\"}".into(),
-                sum(|metrics| &metrics.opening),
-            ),
+            ("{state=\"opening\"}".into(), sum(|metrics| &metrics.opening)),
             ("{state=\"open\"}".into(), sum(|metrics| &metrics.open)),
-            (
-                "{state=\"closing\"}".into(),
-                sum(|metrics| &metrics.closing),
-            ),
+            ("{state=\"closing\"}".into(), sum(|metrics| &metrics.closing)),
         ],
     );
     for (kind, name, help, value) in plain(all) {
@@ -129,55 +106,24 @@ pub(crate) fn render(all: &[&Metrics]) -> String {
     let by_reason = |words: Vec<&'static str>, field: &dyn Fn(&Metrics, usize) -> u64| {
         let sum = |index| all.iter().map(|metrics| field(metrics, index)).sum();
         let label = |word: &str| format!("{{reason=\"{word}\"}}");
-        words
-            .iter()
-            .enumerate()
-            .map(|(index, word)| (label(word), sum(index)))
-            .collect::<Vec<_>>()
+        words.iter().enumerate().map(|(index, word)| (label(word), sum(index))).collect::<Vec<_>>()
     };
-    let refused = by_reason(
-        Refused::ALL.iter().map(|reason| reason.word()).collect(),
-        &|metrics, index| metrics.refused.0[index].read(),
-    );
-    family(
-        &mut text,
-        "counter",
-        "throng_refused_total",
-        "Requests refused, by reason.",
-        refused,
-    );
-    let ended = by_reason(
-        End::ALL.iter().map(|reason| reason.word()).collect(),
-        &|metrics, index| metrics.ended.0[index].read(),
-    );
-    family(
-        &mut text,
-        "counter",
-        "throng_closed_total",
-        "WebSockets that ended, by reason.",
-        ended,
-    );
-    let violations = by_reason(
-        Violation::ALL.iter().map(|reason| reason.word()).collect(),
-        &|metrics, index| metrics.violations.0[index].read(),
-    );
-    family(
-        &mut text,
-        "counter",
-        "throng_violations_total",
-        "Protocol violations of clients, by kind.",
-        violations,
-    );
+    let refused = by_reason(Refused::ALL.iter().map(|reason| reason.word()).collect(), &|metrics, index| {
+        metrics.refused.0[index].read()
+    });
+    family(&mut text, "counter", "throng_refused_total", "Requests refused, by reason.", refused);
+    let ended = by_reason(End::ALL.iter().map(|reason| reason.word()).collect(), &|metrics, index| {
+        metrics.ended.0[index].read()
+    });
+    family(&mut text, "counter", "throng_closed_total", "WebSockets that ended, by reason.", ended);
+    let violations = by_reason(Violation::ALL.iter().map(|reason| reason.word()).collect(), &|metrics, index| {
+        metrics.violations.0[index].read()
+    });
+    family(&mut text, "counter", "throng_violations_total", "Protocol violations of clients, by kind.", violations);
     text
 }
 
-fn family(
-    text: &mut String,
-    kind: &str,
-    name: &str,
-    help: &str,
-    samples: impl IntoIterator<Item = (String, u64)>,
-) {
+fn family(text: &mut String, kind: &str, name: &str, help: &str, samples: impl IntoIterator<Item = (String, u64)>) {
     // Writing to a String cannot fail.
     let _ = writeln!(text, "# HELP {name} {help}\n# TYPE {name} {kind}");
     for (labels, value) in samples {

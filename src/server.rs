@@ -156,29 +156,14 @@ impl Server {
         let ports = (0..plan.workers)
             .map(|_| {
                 let (wake, live) = (Wake::new()?, Arc::new(Live::new(plan.slots)));
-                Ok(Port {
-                    mailbox: Mailbox::default(),
-                    wake,
-                    live,
-                    metrics: Metrics::default(),
-                })
+                Ok(Port { mailbox: Mailbox::default(), wake, live, metrics: Metrics::default() })
             })
             .collect::<io::Result<_>>()?;
         let shared = Arc::new(Shared::new(ports, plan.connections_max));
-        let launch = Launch {
-            config: self.config,
-            plan,
-            rules,
-            shared: Arc::clone(&shared),
-            factory,
-            started: Instant::now(),
-        };
+        let launch =
+            Launch { config: self.config, plan, rules, shared: Arc::clone(&shared), factory, started: Instant::now() };
         let (threads, addresses) = launch.go()?;
-        Ok(Running {
-            threads,
-            addresses,
-            handle: Handle { shared },
-        })
+        Ok(Running { threads, addresses, handle: Handle { shared } })
     }
 }
 
@@ -203,10 +188,7 @@ pub struct Seat<T> {
 
 impl<T> Seat<T> {
     pub(crate) fn new(index: usize, shared: Arc<Shared<T>>) -> Self {
-        Self {
-            index,
-            handle: Handle { shared },
-        }
+        Self { index, handle: Handle { shared } }
     }
 
     /// The worker's number, from 0.
@@ -257,9 +239,7 @@ impl<T: Send + 'static> Running<T> {
     pub fn wait(self) -> io::Result<()> {
         let mut result = Ok(());
         for thread in self.threads {
-            let ended = thread
-                .join()
-                .unwrap_or_else(|_| Err(io::Error::other("a worker panicked")));
+            let ended = thread.join().unwrap_or_else(|_| Err(io::Error::other("a worker panicked")));
             result = result.and(ended);
         }
         result
@@ -279,19 +259,14 @@ impl<T: Send + 'static> Running<T> {
         let _blocked = sys::block_signals(&ending)?;
         let handle = self.handle();
         // Never joined: it sleeps in sigwait for as long as the process lives.
-        std::thread::Builder::new()
-            .name("signals".into())
-            .spawn(move || {
-                while sys::wait_signal(&ending).is_err() {}
-                log::info!(
-                    "told to stop: closing {} connections within {drain:?}",
-                    handle.connections()
-                );
-                handle.shutdown(drain);
-                while sys::wait_signal(&ending).is_err() {}
-                log::info!("told again: ending at once");
-                handle.abort();
-            })?;
+        std::thread::Builder::new().name("signals".into()).spawn(move || {
+            while sys::wait_signal(&ending).is_err() {}
+            log::info!("told to stop: closing {} connections within {drain:?}", handle.connections());
+            handle.shutdown(drain);
+            while sys::wait_signal(&ending).is_err() {}
+            log::info!("told again: ending at once");
+            handle.abort();
+        })?;
         self.wait()
     }
 }
@@ -306,9 +281,7 @@ pub struct Handle<T> {
 
 impl<T> Clone for Handle<T> {
     fn clone(&self) -> Self {
-        Self {
-            shared: Arc::clone(&self.shared),
-        }
+        Self { shared: Arc::clone(&self.shared) }
     }
 }
 
@@ -336,13 +309,7 @@ impl<T> Handle<T> {
         let (opcode, payload) = message.into().parts();
         let mut frame = Vec::with_capacity(payload.len() + 10);
         crate::ws::encode(&mut frame, opcode, payload);
-        self.post(
-            id,
-            Envelope::Send {
-                id,
-                frame: frame.into(),
-            },
-        )
+        self.post(id, Envelope::Send { id, frame: frame.into() })
     }
 
     /// Starts the closing handshake of a connection, as [`Connection::close`](crate::Connection::close) does.
@@ -351,19 +318,8 @@ impl<T> Handle<T> {
     ///
     /// As [`send`](Self::send).
     pub fn close(&self, id: ConnId, code: u16, reason: &str) -> Result<(), Gone> {
-        let code = if crate::ws::close_code_may_be_sent(code) {
-            code
-        } else {
-            End::Panic.code()
-        };
-        self.post(
-            id,
-            Envelope::Close {
-                id,
-                code,
-                reason: reason.into(),
-            },
-        )
+        let code = if crate::ws::close_code_may_be_sent(code) { code } else { End::Panic.code() };
+        self.post(id, Envelope::Close { id, code, reason: reason.into() })
     }
 
     /// Answers an upgrade request that was put off with [`Decision::Later`](crate::Decision::Later).
@@ -373,13 +329,7 @@ impl<T> Handle<T> {
     /// [`Gone`] when the client has left, or its time is up.
     pub fn answer(&self, token: Token, verdict: Result<Accept<T>, Response>) -> Result<(), Gone> {
         let verdict = Verdict::Now(verdict.map(|accept| accept.0));
-        self.post(
-            token.0,
-            Envelope::Answer {
-                id: token.0,
-                verdict,
-            },
-        )
+        self.post(token.0, Envelope::Answer { id: token.0, verdict })
     }
 
     fn post(&self, id: ConnId, envelope: Envelope<T>) -> Result<(), Gone> {
@@ -393,40 +343,23 @@ impl<T> Handle<T> {
 
     /// How many WebSockets are open.
     pub fn connections(&self) -> u64 {
-        self.shared
-            .ports
-            .iter()
-            .map(|port| port.metrics.open.read())
-            .sum()
+        self.shared.ports.iter().map(|port| port.metrics.open.read()).sum()
     }
 
     /// The metrics in Prometheus's text format.
     pub fn metrics(&self) -> String {
-        metrics::render(
-            &self
-                .shared
-                .ports
-                .iter()
-                .map(|port| &port.metrics)
-                .collect::<Vec<_>>(),
-        )
+        metrics::render(&self.shared.ports.iter().map(|port| &port.metrics).collect::<Vec<_>>())
     }
 
     /// Stops accepting, closes everybody with 1001, spread over `drain`, and ends the server. Whoever does not answer
     /// within the close timeout is reset.
     pub fn shutdown(&self, drain: Duration) {
-        self.shared
-            .ports
-            .iter()
-            .for_each(|port| port.post(Envelope::Drain { over: drain }));
+        self.shared.ports.iter().for_each(|port| port.post(Envelope::Drain { over: drain }));
     }
 
     /// Ends the server at once: everybody is reset.
     pub fn abort(&self) {
-        self.shared
-            .ports
-            .iter()
-            .for_each(|port| port.post(Envelope::Abort));
+        self.shared.ports.iter().for_each(|port| port.post(Envelope::Abort));
     }
 }
 
@@ -447,10 +380,7 @@ impl fmt::Display for StartError {
         match self {
             Self::Config(error) => error.fmt(f),
             Self::Listen(address, error) if error.kind() == io::ErrorKind::AddrInUse => {
-                write!(
-                    f,
-                    "cannot listen on {address}: another process does; stop it, or choose another port"
-                )
+                write!(f, "cannot listen on {address}: another process does; stop it, or choose another port")
             }
             Self::Listen(address, error) => write!(f, "cannot listen on {address}: {error}"),
             Self::System(error) => write!(f, "the system refused what the server needs: {error}"),

@@ -168,11 +168,7 @@ pub struct Accept<S>(pub(crate) conn::Opening<S>);
 impl<S> Accept<S> {
     /// Accepts, with this as the connection's state.
     pub fn new(state: S) -> Self {
-        Self(conn::Opening {
-            state,
-            subprotocol: None,
-            headers: Vec::new(),
-        })
+        Self(conn::Opening { state, subprotocol: None, headers: Vec::new() })
     }
 
     /// Selects a subprotocol, one of those the client offered ([`Head::subprotocols`]): any other makes the answer
@@ -185,11 +181,7 @@ impl<S> Accept<S> {
 
     /// Adds a header to the answer.
     #[must_use]
-    pub fn header(
-        mut self,
-        name: impl Into<Cow<'static, str>>,
-        value: impl Into<Cow<'static, str>>,
-    ) -> Self {
+    pub fn header(mut self, name: impl Into<Cow<'static, str>>, value: impl Into<Cow<'static, str>>) -> Self {
         self.0.headers.push((name.into(), value.into()));
         self
     }
@@ -256,21 +248,14 @@ impl<S> Connection<'_, S> {
     ///
     /// As [`send`](Self::send).
     pub fn ping(&mut self, payload: &[u8]) -> Result<(), SendError> {
-        self.io.send(
-            Opcode::Ping,
-            &payload[..payload.len().min(crate::limits::CONTROL_BYTES_MAX)],
-        )
+        self.io.send(Opcode::Ping, &payload[..payload.len().min(crate::limits::CONTROL_BYTES_MAX)])
     }
 
     /// Starts the closing handshake: nothing more is delivered or sent. The code must be one that an endpoint may
     /// send (RFC 6455, section 7.4: 1000 to 1003, 1007 to 1014, 3000 to 4999), or 1011 is sent instead; a reason longer
     /// than 123 bytes is cut.
     pub fn close(&mut self, code: u16, reason: &str) {
-        let code = if crate::ws::close_code_may_be_sent(code) {
-            code
-        } else {
-            End::Panic.code()
-        };
+        let code = if crate::ws::close_code_may_be_sent(code) { code } else { End::Panic.code() };
         self.io.close(code, reason);
     }
 

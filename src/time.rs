@@ -23,10 +23,7 @@ impl std::ops::Add<Duration> for Millis {
     type Output = Self;
 
     fn add(self, duration: Duration) -> Self {
-        Self(
-            self.0
-                .saturating_add(u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)),
-        )
+        Self(self.0.saturating_add(u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)))
     }
 }
 
@@ -40,11 +37,7 @@ impl Span {
     pub const fn covering(duration: Duration) -> Self {
         let ticks = duration.as_millis().div_ceil(Tick::MS as u128) + 1;
         let half = (u32::MAX / 2 - 1) as u128;
-        Self(if ticks < half {
-            ticks as u32
-        } else {
-            half as u32
-        })
+        Self(if ticks < half { ticks as u32 } else { half as u32 })
     }
 }
 

@@ -40,10 +40,7 @@ impl<T> Conn<T> {
         output: &mut Vec<u8>,
         handler: &mut impl Handler<T>,
     ) {
-        let decoding = ws::Rules {
-            role: Role::Server,
-            message_bytes_max: rules.message_bytes_max,
-        };
+        let decoding = ws::Rules { role: Role::Server, message_bytes_max: rules.message_bytes_max };
         let mut partial = self.rare.as_mut().and_then(|rare| rare.partial.take());
         let mut at = 0;
         while matches!(self.phase, Phase::Open | Phase::Closing) {
@@ -67,13 +64,7 @@ impl<T> Conn<T> {
     }
 
     #[inline]
-    fn event(
-        &mut self,
-        event: Event<'_>,
-        rules: &Rules,
-        output: &mut Vec<u8>,
-        handler: &mut impl Handler<T>,
-    ) {
+    fn event(&mut self, event: Event<'_>, rules: &Rules, output: &mut Vec<u8>, handler: &mut impl Handler<T>) {
         let mut close = None;
         match event {
             Event::Close(frame) => return self.peer_closed(frame, output),
@@ -83,9 +74,7 @@ impl<T> Conn<T> {
             Event::Text(_) | Event::Binary(_) | Event::Pong(_) => {
                 let (queued, peer) = (self.queued(), self.peer);
                 let io = Io::new(output, &mut close, queued, rules.queue_bytes_max, peer);
-                let Some(state) = &mut self.state else {
-                    unreachable!("an open WebSocket has its state")
-                };
+                let Some(state) = &mut self.state else { unreachable!("an open WebSocket has its state") };
                 match event {
                     Event::Text(text) => handler.text(io, state, text),
                     Event::Binary(bytes) => handler.binary(io, state, bytes),
@@ -98,32 +87,19 @@ impl<T> Conn<T> {
     }
 
     /// Lets the handler do something with an open connection, outside of any input. `false`: it is not open.
-    pub(crate) fn visit(
-        &mut self,
-        rules: &Rules,
-        output: &mut Vec<u8>,
-        visit: impl FnOnce(Io<'_>, &mut T),
-    ) -> bool {
+    pub(crate) fn visit(&mut self, rules: &Rules, output: &mut Vec<u8>, visit: impl FnOnce(Io<'_>, &mut T)) -> bool {
         let (mut close, queued, peer) = (None, self.queued(), self.peer);
         let Some(state) = self.state.as_mut().filter(|_| self.phase.is_open()) else {
             return false;
         };
-        visit(
-            Io::new(output, &mut close, queued, rules.queue_bytes_max, peer),
-            state,
-        );
+        visit(Io::new(output, &mut close, queued, rules.queue_bytes_max, peer), state);
         self.close_if_asked(close, output);
         true
     }
 
     pub(super) fn close_if_asked(&mut self, close: Option<CloseRequest>, output: &mut Vec<u8>) {
         if let Some(CloseRequest { code, reason }) = close {
-            let ended = Ended {
-                end: End::ServiceClosed,
-                code,
-                reason,
-                clean: false,
-            };
+            let ended = Ended { end: End::ServiceClosed, code, reason, clean: false };
             self.close(Some(code), ended, output);
         }
     }
@@ -153,12 +129,7 @@ impl<T> Conn<T> {
             // The code is echoed (RFC 6455, section 5.5.1); the reason is the peer's own.
             ws::encode_close(output, frame.code, "");
             let code = frame.code.unwrap_or(End::PeerClosed.code());
-            self.settle(Ended {
-                end: End::PeerClosed,
-                code,
-                reason: frame.reason.into(),
-                clean: true,
-            });
+            self.settle(Ended { end: End::PeerClosed, code, reason: frame.reason.into(), clean: true });
         }
         self.phase = Phase::Finishing;
     }
@@ -167,16 +138,7 @@ impl<T> Conn<T> {
     /// is read as frames.
     fn violation(&mut self, violation: Violation, output: &mut Vec<u8>) {
         let (code, reason) = (violation.code(), violation.text());
-        self.close(
-            Some(code),
-            Ended {
-                end: End::Violation,
-                code,
-                reason: reason.into(),
-                clean: false,
-            },
-            output,
-        );
+        self.close(Some(code), Ended { end: End::Violation, code, reason: reason.into(), clean: false }, output);
         self.phase = Phase::Refusing;
     }
 
@@ -192,9 +154,7 @@ impl<T> Conn<T> {
     /// Throws input away, up to a point.
     fn discard(&mut self, bytes: usize) {
         let rare = self.rare.get_or_insert_default();
-        rare.discarded = rare
-            .discarded
-            .saturating_add(u32::try_from(bytes).unwrap_or(u32::MAX));
+        rare.discarded = rare.discarded.saturating_add(u32::try_from(bytes).unwrap_or(u32::MAX));
         if rare.discarded > LINGER_BYTES_MAX {
             self.phase = Phase::Resetting;
         }

@@ -3,8 +3,7 @@
 use super::{Conn, Handler, Io, Phase, Rules};
 use crate::error::Refused;
 use crate::http::{
-    Fields, Head, HeadScan, Response, Upgrade, field_is_valid, wants_websocket,
-    write_switching_protocols,
+    Fields, Head, HeadScan, Response, Upgrade, field_is_valid, wants_websocket, write_switching_protocols,
 };
 use crate::time::Tick;
 use std::borrow::Cow;
@@ -51,18 +50,11 @@ impl<T> Conn<T> {
         output: &mut Vec<u8>,
         handler: &mut impl Handler<T>,
     ) {
-        let Some(Handshake::Head {
-            mut bytes,
-            mut scan,
-        }) = self.take_handshake()
-        else {
+        let Some(Handshake::Head { mut bytes, mut scan }) = self.take_handshake() else {
             let mut scan = HeadScan::default();
             match scan.advance(input) {
                 Ok(Some(end)) => self.head(input, end, now, rules, output, handler),
-                Ok(None) => self.keep_handshake(Handshake::Head {
-                    bytes: input.to_vec(),
-                    scan,
-                }),
+                Ok(None) => self.keep_handshake(Handshake::Head { bytes: input.to_vec(), scan }),
                 Err(refused) => self.refuse(&refused.into(), false, output, handler),
             }
             return;
@@ -113,11 +105,7 @@ impl<T> Conn<T> {
             Verdict::Later => {
                 self.phase = Phase::Deciding;
                 let subprotocols = head.subprotocols().map(Into::into).collect();
-                self.keep_handshake(Handshake::Deciding {
-                    upgrade,
-                    subprotocols,
-                    early: rest.to_vec(),
-                });
+                self.keep_handshake(Handshake::Deciding { upgrade, subprotocols, early: rest.to_vec() });
             }
         }
     }
@@ -131,18 +119,12 @@ impl<T> Conn<T> {
         output: &mut Vec<u8>,
         handler: &mut impl Handler<T>,
     ) -> bool {
-        let Some(Handshake::Deciding {
-            upgrade,
-            subprotocols,
-            mut early,
-        }) = self.take_handshake()
-        else {
+        let Some(Handshake::Deciding { upgrade, subprotocols, mut early }) = self.take_handshake() else {
             return false;
         };
         match verdict {
             Ok(opening) => {
-                let offered =
-                    |wanted: &str| subprotocols.iter().any(|offered| **offered == *wanted);
+                let offered = |wanted: &str| subprotocols.iter().any(|offered| **offered == *wanted);
                 if self.open(opening, &upgrade, offered, now, rules, output, handler) {
                     self.frames_input(&mut early, rules, output, handler);
                 }
@@ -153,10 +135,7 @@ impl<T> Conn<T> {
     }
 
     /// Opens the WebSocket. `false`: what the service chose cannot be sent, and the client got a 500.
-    #[expect(
-        clippy::too_many_arguments,
-        reason = "the two callers differ in all of them"
-    )]
+    #[expect(clippy::too_many_arguments, reason = "the two callers differ in all of them")]
     fn open(
         &mut self,
         opening: Opening<T>,
@@ -167,23 +146,14 @@ impl<T> Conn<T> {
         output: &mut Vec<u8>,
         handler: &mut impl Handler<T>,
     ) -> bool {
-        let Opening {
-            state,
-            subprotocol,
-            headers,
-        } = opening;
+        let Opening { state, subprotocol, headers } = opening;
         let fault = if let Some(wanted) = subprotocol.as_deref().filter(|wanted| !offered(wanted)) {
             Some(("subprotocol", wanted))
         } else {
-            headers
-                .iter()
-                .find(|(name, value)| !field_is_valid(name, value))
-                .map(|(name, _)| ("header", &**name))
+            headers.iter().find(|(name, value)| !field_is_valid(name, value)).map(|(name, _)| ("header", &**name))
         };
         if let Some((what, name)) = fault {
-            log::error!(
-                "the service accepted with a {what} that cannot be sent, {name:?}: answered 500"
-            );
+            log::error!("the service accepted with a {what} that cannot be sent, {name:?}: answered 500");
             self.refuse(&Refused::Internal.into(), false, output, handler);
             return false;
         }
@@ -192,10 +162,7 @@ impl<T> Conn<T> {
         self.last_seen = now;
         let state = self.state.insert(state);
         let mut close = None;
-        handler.ready(
-            Io::new(output, &mut close, 0, rules.queue_bytes_max, self.peer),
-            state,
-        );
+        handler.ready(Io::new(output, &mut close, 0, rules.queue_bytes_max, self.peer), state);
         self.close_if_asked(close, output);
         true
     }

@@ -60,9 +60,7 @@ impl std::fmt::Display for SendError {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(match self {
             Self::Closed => "the connection is closed",
-            Self::QueueFull => {
-                "too much is waiting for this client already: skip the message, or close"
-            }
+            Self::QueueFull => "too much is waiting for this client already: skip the message, or close",
         })
     }
 }
@@ -77,13 +75,7 @@ impl<'a> Io<'a> {
         queue_bytes_max: usize,
         peer: Peer,
     ) -> Self {
-        Self {
-            output,
-            queued,
-            queue_bytes_max,
-            close,
-            peer,
-        }
+        Self { output, queued, queue_bytes_max, close, peer }
     }
 
     /// Queues a frame.
@@ -102,10 +94,7 @@ impl<'a> Io<'a> {
 
     /// Asks for the close; the first request counts.
     pub(crate) fn close(&mut self, code: u16, reason: &str) {
-        self.close.get_or_insert_with(|| CloseRequest {
-            code,
-            reason: reason.into(),
-        });
+        self.close.get_or_insert_with(|| CloseRequest { code, reason: reason.into() });
     }
 
     /// Bytes that wait for the socket, those of this batch included.
@@ -123,10 +112,6 @@ impl<T> Verdict<T> {
     /// The connection may come in, without a subprotocol or headers.
     #[cfg(test)]
     pub(crate) fn accept(state: T) -> Self {
-        Self::Now(Ok(super::Opening {
-            state,
-            subprotocol: None,
-            headers: Vec::new(),
-        }))
+        Self::Now(Ok(super::Opening { state, subprotocol: None, headers: Vec::new() }))
     }
 }

@@ -90,12 +90,7 @@ pub(crate) struct Ended {
 
 impl Ended {
     pub(crate) fn new(end: End) -> Self {
-        Self {
-            end,
-            code: end.code(),
-            reason: end.text().into(),
-            clean: false,
-        }
+        Self { end, code: end.code(), reason: end.text().into(), clean: false }
     }
 }
 
@@ -112,10 +107,7 @@ impl From<SocketAddr> for Peer {
             IpAddr::V4(v4) => v4.to_ipv6_mapped(),
             IpAddr::V6(v6) => v6,
         };
-        Self {
-            ip: ip.octets(),
-            port: address.port(),
-        }
+        Self { ip: ip.octets(), port: address.port() }
     }
 }
 
@@ -169,13 +161,7 @@ impl Rare {
 impl<T> Conn<T> {
     /// A connection that was just accepted.
     pub(crate) fn new(peer: SocketAddr, now: Tick) -> Self {
-        Self {
-            rare: None,
-            last_seen: now,
-            peer: peer.into(),
-            phase: Phase::Head,
-            state: None,
-        }
+        Self { rare: None, last_seen: now, peer: peer.into(), phase: Phase::Head, state: None }
     }
 
     /// Where it stands.
@@ -200,10 +186,7 @@ impl<T> Conn<T> {
 
     /// What is to be written, if something waits.
     pub(crate) fn pending(&self) -> Option<&[u8]> {
-        self.rare
-            .as_ref()
-            .map(|rare| rare.outbox.pending())
-            .filter(|bytes| !bytes.is_empty())
+        self.rare.as_ref().map(|rare| rare.outbox.pending()).filter(|bytes| !bytes.is_empty())
     }
 
     /// Takes over what the socket did not take of `output`, all of it if something waits already.

@@ -33,11 +33,9 @@ impl<T> Conn<T> {
                 now + Span(half + rng.below(u64::from(half)) as u32)
             }
             Phase::Pinged => now + rules.pong_timeout,
-            Phase::Closing
-            | Phase::Finishing
-            | Phase::Refusing
-            | Phase::Lingering
-            | Phase::Resetting => now + rules.close_timeout,
+            Phase::Closing | Phase::Finishing | Phase::Refusing | Phase::Lingering | Phase::Resetting => {
+                now + rules.close_timeout
+            }
         }
     }
 
@@ -63,9 +61,7 @@ impl<T> Conn<T> {
         }
         match self.phase {
             Phase::Head => self.refuse(&Refused::HeadTimeout.into(), false, output, handler),
-            Phase::Deciding => {
-                self.refuse(&Refused::DecisionTimeout.into(), false, output, handler)
-            }
+            Phase::Deciding => self.refuse(&Refused::DecisionTimeout.into(), false, output, handler),
             Phase::Open => {
                 // Silent for at least half the interval: the phases stay as spread as they began.
                 let silent = now.minus(self.last_seen).max(0) as u32;
@@ -77,9 +73,7 @@ impl<T> Conn<T> {
             }
             Phase::Pinged => self.abort(Ended::new(End::PingTimeout), output),
             Phase::Lingering => self.phase = Phase::Finishing,
-            Phase::Closing | Phase::Finishing | Phase::Refusing | Phase::Resetting => {
-                self.phase = Phase::Resetting
-            }
+            Phase::Closing | Phase::Finishing | Phase::Refusing | Phase::Resetting => self.phase = Phase::Resetting,
         }
         None
     }

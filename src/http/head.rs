@@ -19,10 +19,7 @@ impl HeadScan {
     /// Goes on over `bytes`, which start where they always did: the head's length, once it is there.
     pub(crate) fn advance(&mut self, bytes: &[u8]) -> Result<Option<usize>, Refused> {
         // Whatever is not text (a TLS ClientHello, say) is not worth waiting for.
-        if bytes
-            .first()
-            .is_some_and(|&first| !first.is_ascii_graphic() && first != b'\r' && first != b'\n')
-        {
+        if bytes.first().is_some_and(|&first| !first.is_ascii_graphic() && first != b'\r' && first != b'\n') {
             return Err(Refused::BadRequestLine);
         }
         while let Some(offset) = bytes[self.seen..].iter().position(|&byte| byte == b'\n') {
@@ -35,19 +32,11 @@ impl HeadScan {
             self.seen = lf + 1;
             self.line = lf + 1;
             if empty && lf > 3 {
-                return if lf < HEAD_BYTES_MAX {
-                    Ok(Some(lf + 1))
-                } else {
-                    Err(Refused::HeadTooLarge)
-                };
+                return if lf < HEAD_BYTES_MAX { Ok(Some(lf + 1)) } else { Err(Refused::HeadTooLarge) };
             }
         }
         self.seen = bytes.len();
-        if self.seen > HEAD_BYTES_MAX {
-            Err(Refused::HeadTooLarge)
-        } else {
-            Ok(None)
-        }
+        if self.seen > HEAD_BYTES_MAX { Err(Refused::HeadTooLarge) } else { Ok(None) }
     }
 }
 
@@ -74,19 +63,14 @@ pub struct Head<'a> {
 impl<'a> Head<'a> {
     /// Parses a whole head as [`HeadScan`] found it, and checks what concerns every request: the syntax of the
     /// target, Host, and the body's length.
-    pub(crate) fn parse<'b: 'a>(
-        bytes: &'b [u8],
-        fields: &'a mut Fields<'b>,
-    ) -> Result<Self, Refused> {
+    pub(crate) fn parse<'b: 'a>(bytes: &'b [u8], fields: &'a mut Fields<'b>) -> Result<Self, Refused> {
         let mut request = httparse::Request::new(&mut []);
         match request.parse_with_uninit_headers(bytes, &mut fields.0) {
             Ok(httparse::Status::Complete(_)) => {}
             Ok(httparse::Status::Partial) => return Err(Refused::BadRequestLine),
             Err(error) => return Err(diagnose(bytes, error)),
         }
-        let (Some(method), Some(target), Some(minor_version)) =
-            (request.method, request.path, request.version)
-        else {
+        let (Some(method), Some(target), Some(minor_version)) = (request.method, request.path, request.version) else {
             return Err(Refused::BadRequestLine);
         };
         let target = origin_form(target).ok_or(Refused::BadTarget)?;
@@ -94,13 +78,7 @@ impl<'a> Head<'a> {
             Some((path, query)) => (path, Some(query)),
             None => (target, None),
         };
-        let head = Self {
-            method,
-            path,
-            query,
-            minor_version,
-            fields: request.headers,
-        };
+        let head = Self { method, path, query, minor_version, fields: request.headers };
         head.check_host()?;
         head.body_bytes()?;
         Ok(head)
@@ -133,16 +111,12 @@ impl<'a> Head<'a> {
 
     /// The values of all fields of that name, in any case.
     pub fn header_values<'n>(&self, name: &'n str) -> impl Iterator<Item = &'a [u8]> + use<'a, 'n> {
-        self.headers()
-            .filter(move |(field, _)| field.eq_ignore_ascii_case(name))
-            .map(|(_, value)| value)
+        self.headers().filter(move |(field, _)| field.eq_ignore_ascii_case(name)).map(|(_, value)| value)
     }
 
     /// The value of the first field of that name, in any case, if it is UTF-8.
     pub fn header(&self, name: &str) -> Option<&'a str> {
-        self.header_values(name)
-            .next()
-            .and_then(|value| std::str::from_utf8(value).ok())
+        self.header_values(name).next().and_then(|value| std::str::from_utf8(value).ok())
     }
 
     /// The members of a comma-separated list, over all fields of that name (RFC 9110, section 5.6.1): empty
@@ -156,30 +130,19 @@ impl<'a> Head<'a> {
 
     /// Whether a list holds a token, in any case.
     pub fn header_has_token(&self, name: &str, token: &str) -> bool {
-        self.header_list(name)
-            .any(|member| member.eq_ignore_ascii_case(token.as_bytes()))
+        self.header_list(name).any(|member| member.eq_ignore_ascii_case(token.as_bytes()))
     }
 
     /// The only value of a field: `absent` or `repeated` when there is not exactly one.
-    pub(crate) fn only(
-        &self,
-        name: &str,
-        absent: Refused,
-        repeated: Refused,
-    ) -> Result<&'a [u8], Refused> {
+    pub(crate) fn only(&self, name: &str, absent: Refused, repeated: Refused) -> Result<&'a [u8], Refused> {
         let mut values = self.header_values(name);
         let value = values.next().ok_or(absent)?;
-        if values.next().is_some() {
-            Err(repeated)
-        } else {
-            Ok(value)
-        }
+        if values.next().is_some() { Err(repeated) } else { Ok(value) }
     }
 
     /// The subprotocols that a WebSocket client offers, most wanted first (RFC 6455, section 11.3.4).
     pub fn subprotocols(&self) -> impl Iterator<Item = &'a str> + use<'a> {
-        self.header_list("Sec-WebSocket-Protocol")
-            .filter_map(|protocol| std::str::from_utf8(protocol).ok())
+        self.header_list("Sec-WebSocket-Protocol").filter_map(|protocol| std::str::from_utf8(protocol).ok())
     }
 
     /// The length of the body: `None` if it comes in chunks. Two lengths, or a length beside chunks, are how
@@ -190,9 +153,7 @@ impl<'a> Head<'a> {
         match (lengths.next(), lengths.next(), chunked) {
             (None, _, true) => Ok(None),
             (None, _, false) => Ok(Some(0)),
-            (Some(length), None, false)
-                if !length.is_empty() && length.iter().all(u8::is_ascii_digit) =>
-            {
+            (Some(length), None, false) if !length.is_empty() && length.iter().all(u8::is_ascii_digit) => {
                 let digits = std::str::from_utf8(length).map_err(|_| Refused::BadLength)?;
                 digits.parse().map(Some).map_err(|_| Refused::BadLength)
             }
@@ -206,13 +167,8 @@ impl<'a> Head<'a> {
             Err(Refused::HostMissing) if !self.is_http11() => return Ok(()),
             host => host?,
         };
-        let allowed =
-            |byte: &u8| byte.is_ascii_alphanumeric() || b"-._~!$&'()*+;=%:[]".contains(byte);
-        if host.is_empty() || !host.iter().all(allowed) {
-            Err(Refused::HostInvalid)
-        } else {
-            Ok(())
-        }
+        let allowed = |byte: &u8| byte.is_ascii_alphanumeric() || b"-._~!$&'()*+;=%:[]".contains(byte);
+        if host.is_empty() || !host.iter().all(allowed) { Err(Refused::HostInvalid) } else { Ok(()) }
     }
 }
 
@@ -225,10 +181,7 @@ fn origin_form(target: &str) -> Option<&str> {
         return Some(target);
     }
     let (scheme, rest) = target.split_once("://")?;
-    if !["http", "https", "ws", "wss"]
-        .iter()
-        .any(|known| scheme.eq_ignore_ascii_case(known))
-    {
+    if !["http", "https", "ws", "wss"].iter().any(|known| scheme.eq_ignore_ascii_case(known)) {
         return None;
     }
     let authority = rest.find(['/', '?']).unwrap_or(rest.len());
@@ -267,11 +220,7 @@ mod tests {
     fn parse(head: &str) -> Result<(String, String, Option<String>), Refused> {
         let mut fields = Fields::new();
         let head = Head::parse(head.as_bytes(), &mut fields)?;
-        Ok((
-            head.method().to_owned(),
-            head.path().to_owned(),
-            head.query().map(str::to_owned),
-        ))
+        Ok((head.method().to_owned(), head.path().to_owned(), head.query().map(str::to_owned)))
     }
 
     fn end_of(bytes: &[u8]) -> Result<Option<usize>, Refused> {
@@ -289,97 +238,49 @@ mod tests {
 
     #[test]
     fn the_end_is_found_whatever_the_pieces() {
-        assert_eq!(
-            end_of(b"GET / HTTP/1.1\r\nHost: a\r\n\r\nrest"),
-            Ok(Some(27))
-        );
-        assert_eq!(
-            end_of(b"\r\nGET / HTTP/1.1\r\nHost: a\r\n\r\n"),
-            Ok(Some(29))
-        );
+        assert_eq!(end_of(b"GET / HTTP/1.1\r\nHost: a\r\n\r\nrest"), Ok(Some(27)));
+        assert_eq!(end_of(b"\r\nGET / HTTP/1.1\r\nHost: a\r\n\r\n"), Ok(Some(29)));
         assert_eq!(end_of(b"GET / HTTP/1.1\r\nHost: a\r\n"), Ok(None));
         assert_eq!(end_of(b"GET / HTTP/1.1\n\n"), Err(Refused::BareLf));
-        assert_eq!(
-            end_of(b"GET / HTTP/1.1\r\nA: b\nB: c\r\n\r\n"),
-            Err(Refused::BareLf)
-        );
+        assert_eq!(end_of(b"GET / HTTP/1.1\r\nA: b\nB: c\r\n\r\n"), Err(Refused::BareLf));
         assert_eq!(end_of(b"\nGET / HTTP/1.1\r\n\r\n"), Err(Refused::BareLf));
         assert_eq!(end_of(b"\x16\x03\x01\x02"), Err(Refused::BadRequestLine));
     }
 
     #[test]
     fn a_head_of_exactly_the_limit_passes() {
-        for (extra, expected) in [
-            (0, Ok(Some(HEAD_BYTES_MAX))),
-            (1, Err(Refused::HeadTooLarge)),
-        ] {
+        for (extra, expected) in [(0, Ok(Some(HEAD_BYTES_MAX))), (1, Err(Refused::HeadTooLarge))] {
             let mut head = b"GET / HTTP/1.1\r\nA: ".to_vec();
             head.resize(HEAD_BYTES_MAX - 4 + extra, b'a');
             head.extend_from_slice(b"\r\n\r\n");
             assert_eq!(HeadScan::default().advance(&head), expected);
         }
-        assert_eq!(
-            HeadScan::default().advance(&[b'a'; HEAD_BYTES_MAX]),
-            Ok(None)
-        );
-        assert_eq!(
-            HeadScan::default().advance(&[b'a'; HEAD_BYTES_MAX + 1]),
-            Err(Refused::HeadTooLarge)
-        );
+        assert_eq!(HeadScan::default().advance(&[b'a'; HEAD_BYTES_MAX]), Ok(None));
+        assert_eq!(HeadScan::default().advance(&[b'a'; HEAD_BYTES_MAX + 1]), Err(Refused::HeadTooLarge));
     }
 
     #[test]
     fn faults_are_named() {
         let cases = [
-            (
-                "GET / HTTP/1.1\r\nHost : a\r\n\r\n",
-                Refused::SpaceBeforeColon,
-            ),
-            (
-                "GET / HTTP/1.1\r\nHost: a\r\n folded\r\n\r\n",
-                Refused::ObsoleteFolding,
-            ),
-            (
-                "GET / HTTP/1.1\r\n Host: a\r\n\r\n",
-                Refused::ObsoleteFolding,
-            ),
-            (
-                "GET / HTTP/1.1\r\nHost: a\r\nB\0: c\r\n\r\n",
-                Refused::NulByte,
-            ),
-            (
-                "GET / HTTP/1.1\r\nHost: a\r\nB: c\x01\r\n\r\n",
-                Refused::BadHeader,
-            ),
-            (
-                "GET / HTTP/1.1\r\nHost: a\r\n: c\r\n\r\n",
-                Refused::BadHeader,
-            ),
+            ("GET / HTTP/1.1\r\nHost : a\r\n\r\n", Refused::SpaceBeforeColon),
+            ("GET / HTTP/1.1\r\nHost: a\r\n folded\r\n\r\n", Refused::ObsoleteFolding),
+            ("GET / HTTP/1.1\r\n Host: a\r\n\r\n", Refused::ObsoleteFolding),
+            ("GET / HTTP/1.1\r\nHost: a\r\nB\0: c\r\n\r\n", Refused::NulByte),
+            ("GET / HTTP/1.1\r\nHost: a\r\nB: c\x01\r\n\r\n", Refused::BadHeader),
+            ("GET / HTTP/1.1\r\nHost: a\r\n: c\r\n\r\n", Refused::BadHeader),
             ("GET / HTTP/1.1\r\nno colon\r\n\r\n", Refused::BadHeader),
             ("GET / HTTP/2.0\r\nHost: a\r\n\r\n", Refused::BadVersion),
             ("GET /\r\nHost: a\r\n\r\n", Refused::BadRequestLine),
-            (
-                "GET  / HTTP/1.1\r\nHost: a\r\n\r\n",
-                Refused::BadRequestLine,
-            ),
+            ("GET  / HTTP/1.1\r\nHost: a\r\n\r\n", Refused::BadRequestLine),
             ("GET /ä HTTP/1.1\r\nHost: a\r\n\r\n", Refused::BadTarget),
             ("GET * HTTP/1.1\r\nHost: a\r\n\r\n", Refused::BadTarget),
             ("GET /a#b HTTP/1.1\r\nHost: a\r\n\r\n", Refused::BadTarget),
             ("GET / HTTP/1.1\r\n\r\n", Refused::HostMissing),
-            (
-                "GET / HTTP/1.1\r\nHost: a\r\nhost: a\r\n\r\n",
-                Refused::HostRepeated,
-            ),
+            ("GET / HTTP/1.1\r\nHost: a\r\nhost: a\r\n\r\n", Refused::HostRepeated),
             ("GET / HTTP/1.1\r\nHost: a b\r\n\r\n", Refused::HostInvalid),
             ("GET / HTTP/1.1\r\nHost:\r\n\r\n", Refused::HostInvalid),
-            (
-                "GET / HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\nContent-Length: 1\r\n\r\n",
-                Refused::BadLength,
-            ),
-            (
-                "GET / HTTP/1.1\r\nHost: a\r\nContent-Length: +1\r\n\r\n",
-                Refused::BadLength,
-            ),
+            ("GET / HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\nContent-Length: 1\r\n\r\n", Refused::BadLength),
+            ("GET / HTTP/1.1\r\nHost: a\r\nContent-Length: +1\r\n\r\n", Refused::BadLength),
             (
                 "GET / HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n",
                 Refused::BadLength,
@@ -388,10 +289,7 @@ mod tests {
         for (head, expected) in cases {
             assert_eq!(parse(head), Err(expected), "{head:?}");
         }
-        let many = format!(
-            "GET / HTTP/1.1\r\nHost: a\r\n{}\r\n",
-            "A: b\r\n".repeat(HEAD_FIELDS_MAX)
-        );
+        let many = format!("GET / HTTP/1.1\r\nHost: a\r\n{}\r\n", "A: b\r\n".repeat(HEAD_FIELDS_MAX));
         assert_eq!(parse(&many), Err(Refused::TooManyFields));
     }
 
@@ -405,11 +303,7 @@ mod tests {
             ("ws://example.org?b", "/", Some("b")),
         ] {
             let head = format!("GET {target} HTTP/1.1\r\nHost: example.org:80\r\n\r\n");
-            assert_eq!(
-                parse(&head),
-                Ok(("GET".into(), path.into(), query.map(Into::into))),
-                "{target}"
-            );
+            assert_eq!(parse(&head), Ok(("GET".into(), path.into(), query.map(Into::into))), "{target}");
         }
         assert!(parse("GET / HTTP/1.0\r\n\r\n").is_ok());
     }

@@ -25,18 +25,8 @@ pub struct Response {
 impl Response {
     /// An empty response with this status (100 to 999; others are sent as 500).
     pub fn new(status: u16) -> Self {
-        let status = if (100..1000).contains(&status) {
-            status
-        } else {
-            500
-        };
-        Self {
-            status,
-            refused: None,
-            headers: Vec::new(),
-            content_type: "",
-            body: Vec::new(),
-        }
+        let status = if (100..1000).contains(&status) { status } else { 500 };
+        Self { status, refused: None, headers: Vec::new(), content_type: "", body: Vec::new() }
     }
 
     /// A refusal: a problem document (RFC 9457) whose `detail` tells the client what to do.
@@ -65,11 +55,7 @@ impl Response {
     /// Adds a header. One that is no valid field is found when the response is sent: the client gets a 500, and
     /// the log says why.
     #[must_use]
-    pub fn header(
-        mut self,
-        name: impl Into<Cow<'static, str>>,
-        value: impl Into<Cow<'static, str>>,
-    ) -> Self {
+    pub fn header(mut self, name: impl Into<Cow<'static, str>>, value: impl Into<Cow<'static, str>>) -> Self {
         self.headers.push((name.into(), value.into()));
         self
     }
@@ -94,21 +80,11 @@ impl Response {
 
     /// Appends the response, without the body if it answers a HEAD. An invalid header makes it a 500.
     pub(crate) fn write(&self, out: &mut Vec<u8>, to_head: bool) {
-        if let Some((name, _)) = self
-            .headers
-            .iter()
-            .find(|(name, value)| !field_is_valid(name, value))
-        {
-            log::error!(
-                "a response has a header that cannot be sent, named {name:?}: answered 500"
-            );
+        if let Some((name, _)) = self.headers.iter().find(|(name, value)| !field_is_valid(name, value)) {
+            log::error!("a response has a header that cannot be sent, named {name:?}: answered 500");
             return Self::from(Refused::Internal).write(out, to_head);
         }
-        let connection = if self.status == 426 {
-            "Upgrade, close"
-        } else {
-            "close"
-        };
+        let connection = if self.status == 426 { "Upgrade, close" } else { "close" };
         // Writing to a Vec cannot fail.
         let _ = write!(
             out,
@@ -136,9 +112,7 @@ impl From<Refused> for Response {
         match refused.code() {
             405 => response.header("Allow", "GET"),
             // What is needed, as RFC 9110, section 15.5.22 and RFC 6455, section 4.4 ask for.
-            426 => response
-                .header("Upgrade", "websocket")
-                .header("Sec-WebSocket-Version", "13"),
+            426 => response.header("Upgrade", "websocket").header("Sec-WebSocket-Version", "13"),
             503 => response.header("Retry-After", "5"),
             _ => response,
         }
@@ -152,7 +126,9 @@ pub(crate) fn write_switching_protocols(
     subprotocol: Option<&str>,
     headers: &[(Cow<'static, str>, Cow<'static, str>)],
 ) {
-    out.extend_from_slice(b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: ");
+    out.extend_from_slice(
+        b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: ",
+    );
     out.extend_from_slice(accept);
     out.extend_from_slice(b"\r\n");
     if let Some(subprotocol) = subprotocol {
@@ -167,18 +143,12 @@ pub(crate) fn write_switching_protocols(
 /// Whether a name and value can be sent as a header field (RFC 9110, section 5.5): nothing that would end the
 /// line early.
 pub(crate) fn field_is_valid(name: &str, value: &str) -> bool {
-    token_is_valid(name.as_bytes())
-        && value
-            .bytes()
-            .all(|byte| byte == b'\t' || (byte >= b' ' && byte != 0x7F))
+    token_is_valid(name.as_bytes()) && value.bytes().all(|byte| byte == b'\t' || (byte >= b' ' && byte != 0x7F))
 }
 
 /// Whether it is a token (RFC 9110, section 5.6.2).
 pub(crate) fn token_is_valid(token: &[u8]) -> bool {
-    !token.is_empty()
-        && token
-            .iter()
-            .all(|byte| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(byte))
+    !token.is_empty() && token.iter().all(|byte| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(byte))
 }
 
 /// A JSON string (RFC 8259, section 7), quotes included.
@@ -256,10 +226,7 @@ mod tests {
     #[test]
     fn a_head_request_gets_the_length_but_no_body() {
         let response = Response::new(200).body("text/plain", "ok\n");
-        assert!(
-            written(&response, true)
-                .ends_with("Content-Length: 3\r\nContent-Type: text/plain\r\n\r\n")
-        );
+        assert!(written(&response, true).ends_with("Content-Length: 3\r\nContent-Type: text/plain\r\n\r\n"));
         assert!(written(&response, false).ends_with("\r\n\r\nok\n"));
     }
 
@@ -273,18 +240,11 @@ mod tests {
     #[test]
     fn details_are_json() {
         let text = written(&Response::refuse(403, "say \"please\"\n\\"), false);
-        assert!(
-            text.contains(r#""detail":"say \"please\"\u000a\\","code":"service"}"#),
-            "{text}"
-        );
+        assert!(text.contains(r#""detail":"say \"please\"\u000a\\","code":"service"}"#), "{text}");
     }
 
     #[test]
     fn every_status_in_the_registry_has_a_phrase() {
-        assert!(
-            Refused::ALL
-                .iter()
-                .all(|refused| !reason_phrase(refused.code()).is_empty())
-        );
+        assert!(Refused::ALL.iter().all(|refused| !reason_phrase(refused.code()).is_empty()));
     }
 }

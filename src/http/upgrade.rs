@@ -33,26 +33,16 @@ impl Upgrade {
         if head.body_bytes()? != Some(0) {
             return Err(Refused::UpgradeBody);
         }
-        let version = head.only(
-            "Sec-WebSocket-Version",
-            Refused::VersionMissing,
-            Refused::VersionUnsupported,
-        )?;
+        let version = head.only("Sec-WebSocket-Version", Refused::VersionMissing, Refused::VersionUnsupported)?;
         if version != b"13" {
             return Err(Refused::VersionUnsupported);
         }
-        let key = head.only(
-            "Sec-WebSocket-Key",
-            Refused::KeyMissing,
-            Refused::KeyRepeated,
-        )?;
+        let key = head.only("Sec-WebSocket-Key", Refused::KeyMissing, Refused::KeyRepeated)?;
         if !ws::key_is_valid(key) {
             return Err(Refused::KeyInvalid);
         }
         check_subprotocols(head)?;
-        Ok(Self {
-            accept: ws::accept_value(key),
-        })
+        Ok(Self { accept: ws::accept_value(key) })
     }
 }
 
@@ -61,9 +51,5 @@ fn check_subprotocols(head: &Head<'_>) -> Result<(), Refused> {
     let mut offered: Vec<_> = head.header_list("Sec-WebSocket-Protocol").collect();
     offered.sort_unstable(); // a head has room for thousands
     let unique = offered.windows(2).all(|pair| pair[0] != pair[1]);
-    if unique && offered.into_iter().all(token_is_valid) {
-        Ok(())
-    } else {
-        Err(Refused::ProtocolInvalid)
-    }
+    if unique && offered.into_iter().all(token_is_valid) { Ok(()) } else { Err(Refused::ProtocolInvalid) }
 }

@@ -15,10 +15,7 @@ pub struct Mailbox<T> {
 
 impl<T> Default for Mailbox<T> {
     fn default() -> Self {
-        Self {
-            queue: Mutex::default(),
-            ringing: AtomicBool::new(false),
-        }
+        Self { queue: Mutex::default(), ringing: AtomicBool::new(false) }
     }
 }
 
@@ -27,10 +24,7 @@ impl<T> Mailbox<T> {
     #[must_use = "the owner sleeps until it is woken"]
     pub fn post(&self, envelope: T) -> bool {
         // No code that can panic runs under the lock, so a poisoned one is a sound one.
-        self.queue
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .push_back(envelope);
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner).push_back(envelope);
         !self.ringing.swap(true, Ordering::AcqRel)
     }
 
@@ -40,10 +34,7 @@ impl<T> Mailbox<T> {
     pub fn take(&self, batch: &mut VecDeque<T>) {
         debug_assert!(batch.is_empty());
         self.ringing.store(false, Ordering::Release);
-        mem::swap(
-            batch,
-            &mut self.queue.lock().unwrap_or_else(PoisonError::into_inner),
-        );
+        mem::swap(batch, &mut self.queue.lock().unwrap_or_else(PoisonError::into_inner));
     }
 }
 
@@ -78,9 +69,7 @@ mod tests {
                 next[sender as usize] += 1;
             }
         }
-        senders
-            .into_iter()
-            .for_each(|sender| sender.join().expect("no sender panics"));
+        senders.into_iter().for_each(|sender| sender.join().expect("no sender panics"));
         assert_eq!(next, [50_000; 4]);
     }
 }

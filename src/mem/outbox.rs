@@ -43,10 +43,7 @@ impl Outbox {
     /// Notes that `count` bytes of [`pending`](Self::pending) were written.
     pub fn advance(&mut self, count: usize) {
         self.sent += count;
-        assert!(
-            self.sent <= self.bytes.len(),
-            "more was written than there was"
-        );
+        assert!(self.sent <= self.bytes.len(), "more was written than there was");
         if self.is_empty() {
             *self = Self::default();
         }
@@ -72,11 +69,7 @@ mod tests {
             let (mut rng, mut outbox) = (Rng::new(seed), Outbox::default());
             let (mut came, mut left) = (0_usize, 0_usize);
             for _ in 0..200 {
-                let length = if rng.below(20) == 0 {
-                    OUTPUT_KEEP_BYTES + 7
-                } else {
-                    rng.below(300) as usize
-                };
+                let length = if rng.below(20) == 0 { OUTPUT_KEEP_BYTES + 7 } else { rng.below(300) as usize };
                 let mut output: Vec<u8> = (came..came + length).map(|n| n as u8).collect();
                 let sent = rng.below(length as u64 + 1) as usize;
                 if outbox.is_empty() {

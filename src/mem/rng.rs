@@ -12,10 +12,7 @@ impl Rng {
     }
 
     /// The next number, uniform.
-    #[expect(
-        clippy::should_implement_trait,
-        reason = "an iterator that never ends would hide the seed's position"
-    )]
+    #[expect(clippy::should_implement_trait, reason = "an iterator that never ends would hide the seed's position")]
     pub fn next(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
         let mut z = self.0;

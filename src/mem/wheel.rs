@@ -30,11 +30,7 @@ pub struct Link {
 
 impl Default for Link {
     fn default() -> Self {
-        Self {
-            prev: UNARMED,
-            next: NIL,
-            deadline: Tick(0),
-        }
+        Self { prev: UNARMED, next: NIL, deadline: Tick(0) }
     }
 }
 
@@ -67,13 +63,7 @@ pub struct Wheel {
 impl Wheel {
     /// An empty wheel.
     pub fn new(now: Tick) -> Self {
-        Self {
-            heads: Box::new([NIL; BUCKETS]),
-            occupied: [0; WORDS],
-            expired: NIL,
-            now,
-            armed: 0,
-        }
+        Self { heads: Box::new([NIL; BUCKETS]), occupied: [0; WORDS], expired: NIL, now, armed: 0 }
     }
 
     /// How many timers are armed.
@@ -97,11 +87,7 @@ impl Wheel {
 
     /// Disarms the timer of `slot`, if it is armed.
     pub fn cancel(&mut self, links: &mut impl Links, slot: u32) {
-        let Link {
-            prev,
-            next,
-            deadline,
-        } = *links.link(slot);
+        let Link { prev, next, deadline } = *links.link(slot);
         if prev == UNARMED {
             return;
         }
@@ -171,11 +157,7 @@ impl Wheel {
 
     fn insert(&mut self, links: &mut impl Links, slot: u32, deadline: Tick) {
         let head = self.head(deadline);
-        *links.link(slot) = Link {
-            prev: NIL,
-            next: head,
-            deadline,
-        };
+        *links.link(slot) = Link { prev: NIL, next: head, deadline };
         if head != NIL {
             links.link(head).prev = slot;
         }
@@ -183,11 +165,7 @@ impl Wheel {
     }
 
     fn head(&self, deadline: Tick) -> u32 {
-        if deadline.is_due(self.now) {
-            self.expired
-        } else {
-            self.heads[bucket_of(deadline)]
-        }
+        if deadline.is_due(self.now) { self.expired } else { self.heads[bucket_of(deadline)] }
     }
 
     fn set_head(&mut self, deadline: Tick, slot: u32) {
@@ -246,12 +224,7 @@ mod tests {
                     5 => {
                         // A budget that is smaller than what is due.
                         if let Some(slot) = wheel.pop(&mut links) {
-                            assert!(
-                                naive
-                                    .remove(&slot)
-                                    .is_some_and(|deadline| deadline.is_due(now)),
-                                "seed {seed}"
-                            );
+                            assert!(naive.remove(&slot).is_some_and(|deadline| deadline.is_due(now)), "seed {seed}");
                         }
                     }
                     _ => {
@@ -260,28 +233,16 @@ mod tests {
                         wheel.advance(&mut links, now);
                         while let Some(slot) = wheel.pop(&mut links) {
                             let deadline = naive.remove(&slot);
-                            assert!(
-                                deadline.is_some_and(|deadline| deadline.is_due(now)),
-                                "seed {seed}: early"
-                            );
+                            assert!(deadline.is_some_and(|deadline| deadline.is_due(now)), "seed {seed}: early");
                         }
-                        assert!(
-                            naive.values().all(|deadline| !deadline.is_due(now)),
-                            "seed {seed}: late"
-                        );
+                        assert!(naive.values().all(|deadline| !deadline.is_due(now)), "seed {seed}: late");
                     }
                 }
                 assert_eq!(wheel.len(), naive.len());
-                let first = naive
-                    .values()
-                    .map(|deadline| deadline.minus(now).max(0))
-                    .min();
+                let first = naive.values().map(|deadline| deadline.minus(now).max(0)).min();
                 match (wheel.next(), first) {
                     (None, None) => {}
-                    (Some(next), Some(first)) => assert!(
-                        next.minus(now) <= first,
-                        "seed {seed}: would sleep too long"
-                    ),
+                    (Some(next), Some(first)) => assert!(next.minus(now) <= first, "seed {seed}: would sleep too long"),
                     (next, first) => panic!("seed {seed}: {next:?} beside {first:?}"),
                 }
             }

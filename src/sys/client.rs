@@ -15,15 +15,8 @@ pub struct Address {
 
 impl From<SocketAddr> for Address {
     fn from(address: SocketAddr) -> Self {
-        let family = if address.is_ipv4() {
-            libc::AF_INET
-        } else {
-            libc::AF_INET6
-        };
-        Self {
-            raw: address.into(),
-            family,
-        }
+        let family = if address.is_ipv4() { libc::AF_INET } else { libc::AF_INET6 };
+        Self { raw: address.into(), family }
     }
 }
 
@@ -45,11 +38,7 @@ impl Socket {
     /// The source's port should be 0: it is chosen by connect(2), for the pair of addresses, so that one
     /// source has as many as there are ports for every target (ip(7), IP_BIND_ADDRESS_NO_PORT).
     #[inline]
-    pub fn connect(
-        source: Option<&Address>,
-        target: &Address,
-        options: ConnectOptions,
-    ) -> io::Result<Self> {
+    pub fn connect(source: Option<&Address>, target: &Address, options: ConnectOptions) -> io::Result<Self> {
         let kind = libc::SOCK_STREAM | libc::SOCK_NONBLOCK | libc::SOCK_CLOEXEC;
         // Takes no pointers.
         let fd = syscall!(socket(target.family, kind, 0))?;
@@ -79,14 +68,7 @@ impl Socket {
 fn set_option(fd: RawFd, level: i32, name: i32, value: &i32) -> io::Result<()> {
     let length = size_of::<i32>() as libc::socklen_t;
     // `value` is a live i32, which is only read.
-    syscall!(setsockopt(
-        fd,
-        level,
-        name,
-        std::ptr::from_ref(value).cast(),
-        length
-    ))
-    .map(drop)
+    syscall!(setsockopt(fd, level, name, std::ptr::from_ref(value).cast(), length)).map(drop)
 }
 
 /// A descriptor of the calling thread that becomes readable at a moment (timerfd_create(2)): to the
@@ -100,14 +82,9 @@ impl Alarm {
     /// An alarm that is not set, on the monotonic clock.
     pub fn new() -> io::Result<Self> {
         // Takes no pointers.
-        let fd = syscall!(timerfd_create(
-            libc::CLOCK_MONOTONIC,
-            libc::TFD_NONBLOCK | libc::TFD_CLOEXEC
-        ))?;
+        let fd = syscall!(timerfd_create(libc::CLOCK_MONOTONIC, libc::TFD_NONBLOCK | libc::TFD_CLOEXEC))?;
         // SAFETY: timerfd_create(2) just gave us this descriptor; nobody else owns it.
-        Ok(Self {
-            fd: unsafe { OwnedFd::from_raw_fd(fd) },
-        })
+        Ok(Self { fd: unsafe { OwnedFd::from_raw_fd(fd) } })
     }
 
     /// Sets it to go off once, `after` from now. Registered edge-triggered, it need not be read.
@@ -118,21 +95,9 @@ impl Alarm {
             tv_sec: after.as_secs() as libc::time_t,
             tv_nsec: libc::c_long::from(after.subsec_nanos()),
         };
-        let setting = libc::itimerspec {
-            it_interval: libc::timespec {
-                tv_sec: 0,
-                tv_nsec: 0,
-            },
-            it_value,
-        };
+        let setting = libc::itimerspec { it_interval: libc::timespec { tv_sec: 0, tv_nsec: 0 }, it_value };
         // `setting` is only read; null says that the old one is not wanted.
-        syscall!(timerfd_settime(
-            self.fd.as_raw_fd(),
-            0,
-            &raw const setting,
-            std::ptr::null_mut()
-        ))
-        .map(drop)
+        syscall!(timerfd_settime(self.fd.as_raw_fd(), 0, &raw const setting, std::ptr::null_mut())).map(drop)
     }
 }
 
@@ -153,17 +118,11 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let target = Address::from(listener.local_addr().unwrap());
         let source = Address::from("127.3.2.1:0".parse::<SocketAddr>().unwrap());
-        let options = ConnectOptions {
-            nodelay: true,
-            speaks_first: true,
-        };
+        let options = ConnectOptions { nodelay: true, speaks_first: true };
         let socket = Socket::connect(Some(&source), &target, options).unwrap();
         let (mut peer, from) = listener.accept().unwrap();
         assert_eq!(from.ip().to_string(), "127.3.2.1");
-        assert_eq!(
-            socket.take_error().unwrap().map(|error| error.to_string()),
-            None
-        );
+        assert_eq!(socket.take_error().unwrap().map(|error| error.to_string()), None);
         assert_eq!(socket.send(b"hello").unwrap(), 5);
         drop(socket);
         let mut text = String::new();

@@ -8,28 +8,17 @@ pub fn pin_to_cpu(cpu: usize) -> io::Result<()> {
     // SAFETY: an all-zero cpu_set_t is the empty set.
     let mut set: libc::cpu_set_t = unsafe { std::mem::zeroed() };
     if cpu >= 8 * size_of::<libc::cpu_set_t>() {
-        return Err(io::Error::new(
-            io::ErrorKind::InvalidInput,
-            format!("there is no processor {cpu}"),
-        ));
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, format!("there is no processor {cpu}")));
     }
     // SAFETY: `cpu` was checked to lie inside the set.
     unsafe { libc::CPU_SET(cpu, &mut set) };
     // The set is valid for its whole size, and the kernel only reads it.
-    syscall!(sched_setaffinity(
-        0,
-        size_of::<libc::cpu_set_t>(),
-        &raw const set
-    ))
-    .map(drop)
+    syscall!(sched_setaffinity(0, size_of::<libc::cpu_set_t>(), &raw const set)).map(drop)
 }
 
 /// Processor time that the calling thread has used, in seconds (clock_gettime(2)).
 pub fn cpu_seconds_of_thread() -> io::Result<f64> {
-    let mut time = libc::timespec {
-        tv_sec: 0,
-        tv_nsec: 0,
-    };
+    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
     // `time` outlives the call, which writes one timespec.
     syscall!(clock_gettime(libc::CLOCK_THREAD_CPUTIME_ID, &raw mut time))?;
     Ok(time.tv_sec as f64 + time.tv_nsec as f64 / 1e9)

@@ -44,23 +44,13 @@ pub fn block_signals(signals: &[i32]) -> io::Result<Blocked> {
     let mut before = set_of(&[])?;
     // SAFETY: both sets are valid; the function returns its error instead of setting errno.
     let code = unsafe { libc::pthread_sigmask(libc::SIG_BLOCK, &raw const set, &raw mut before) };
-    if code == 0 {
-        Ok(Blocked { before })
-    } else {
-        Err(io::Error::from_raw_os_error(code))
-    }
+    if code == 0 { Ok(Blocked { before }) } else { Err(io::Error::from_raw_os_error(code)) }
 }
 
 impl Drop for Blocked {
     fn drop(&mut self) {
         // SAFETY: `before` is the mask that pthread_sigmask gave; nothing is written.
-        unsafe {
-            libc::pthread_sigmask(
-                libc::SIG_SETMASK,
-                &raw const self.before,
-                std::ptr::null_mut(),
-            )
-        };
+        unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, &raw const self.before, std::ptr::null_mut()) };
     }
 }
 
@@ -70,9 +60,5 @@ pub fn wait_signal(signals: &[i32]) -> io::Result<i32> {
     let mut signal = 0;
     // SAFETY: the set is valid and `signal` is writable; errors are returned, not in errno.
     let code = unsafe { libc::sigwait(&raw const set, &raw mut signal) };
-    if code == 0 {
-        Ok(signal)
-    } else {
-        Err(io::Error::from_raw_os_error(code))
-    }
+    if code == 0 { Ok(signal) } else { Err(io::Error::from_raw_os_error(code)) }
 }

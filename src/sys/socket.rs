@@ -17,23 +17,14 @@ pub struct Socket {
 impl Socket {
     /// Wraps a descriptor that this thread opened: it must be a non-blocking stream socket.
     pub fn new(fd: OwnedFd) -> Self {
-        Self {
-            fd,
-            not_send: PhantomData,
-        }
+        Self { fd, not_send: PhantomData }
     }
 
     /// Reads what is there (recv(2)): 0 is the peer's end of stream, `WouldBlock` an empty queue.
     #[inline]
     pub fn recv(&self, buffer: &mut [u8]) -> io::Result<usize> {
         // The pointer and length are those of a live, exclusively borrowed slice.
-        syscall!(recv(
-            self.as_raw_fd(),
-            buffer.as_mut_ptr().cast(),
-            buffer.len(),
-            0
-        ))
-        .map(|n| n as usize)
+        syscall!(recv(self.as_raw_fd(), buffer.as_mut_ptr().cast(), buffer.len(), 0)).map(|n| n as usize)
     }
 
     /// Writes what fits (send(2) with MSG_NOSIGNAL). A short count means that the socket is full and that
@@ -41,13 +32,7 @@ impl Socket {
     #[inline]
     pub fn send(&self, bytes: &[u8]) -> io::Result<usize> {
         // The pointer and length are those of a live slice, which is only read.
-        syscall!(send(
-            self.as_raw_fd(),
-            bytes.as_ptr().cast(),
-            bytes.len(),
-            libc::MSG_NOSIGNAL
-        ))
-        .map(|n| n as usize)
+        syscall!(send(self.as_raw_fd(), bytes.as_ptr().cast(), bytes.len(), libc::MSG_NOSIGNAL)).map(|n| n as usize)
     }
 
     /// Ends our direction (shutdown(2)): the peer reads what was sent, then end of stream.
@@ -59,10 +44,7 @@ impl Socket {
     /// Closes with a reset instead of an orderly end: what was not sent is thrown away, and no state stays
     /// in the kernel (socket(7), SO_LINGER of zero).
     pub fn reset(self) {
-        let linger = libc::linger {
-            l_onoff: 1,
-            l_linger: 0,
-        };
+        let linger = libc::linger { l_onoff: 1, l_linger: 0 };
         // Failing means an orderly close, which is the next best thing.
         let _ = self.set_option(libc::SOL_SOCKET, libc::SO_LINGER, &linger);
     }
@@ -70,14 +52,7 @@ impl Socket {
     fn set_option<T>(&self, level: i32, name: i32, value: &T) -> io::Result<()> {
         let length = size_of::<T>() as libc::socklen_t;
         // `value` is a live reference to `length` bytes, which are only read.
-        syscall!(setsockopt(
-            self.as_raw_fd(),
-            level,
-            name,
-            std::ptr::from_ref(value).cast(),
-            length
-        ))
-        .map(drop)
+        syscall!(setsockopt(self.as_raw_fd(), level, name, std::ptr::from_ref(value).cast(), length)).map(drop)
     }
 
     /// The error that waits on the socket, if one does (socket(7), SO_ERROR).
@@ -127,8 +102,7 @@ impl Listener {
     /// address takes IPv6 only, so that `0.0.0.0` and `[::]` can stand side by side.
     pub fn bind(address: SocketAddr, options: ListenOptions) -> io::Result<Self> {
         let domain = socket2::Domain::for_address(address);
-        let socket =
-            socket2::Socket::new(domain, socket2::Type::STREAM.nonblocking().cloexec(), None)?;
+        let socket = socket2::Socket::new(domain, socket2::Type::STREAM.nonblocking().cloexec(), None)?;
         if address.is_ipv6() {
             socket.set_only_v6(true)?;
         }
@@ -136,10 +110,7 @@ impl Listener {
         socket.set_reuse_port(true)?;
         socket.set_tcp_nodelay(true)?;
         socket.bind(&address.into())?;
-        let listener = Self {
-            fd: socket.into(),
-            not_send: PhantomData,
-        };
+        let listener = Self { fd: socket.into(), not_send: PhantomData };
         listener.set_option(libc::TCP_DEFER_ACCEPT, 1)?;
         listener.set_option(libc::TCP_NOTSENT_LOWAT, options.unsent_bytes_max as i32)?;
         // Takes no pointers.
@@ -150,11 +121,8 @@ impl Listener {
     /// Fails if somebody listens on `address` already, another server of several listeners included, beside which
     /// [`bind`](Self::bind) would succeed and take half of its clients.
     pub fn check_free(address: SocketAddr) -> io::Result<()> {
-        let socket = socket2::Socket::new(
-            socket2::Domain::for_address(address),
-            socket2::Type::STREAM.cloexec(),
-            None,
-        )?;
+        let socket =
+            socket2::Socket::new(socket2::Domain::for_address(address), socket2::Type::STREAM.cloexec(), None)?;
         if address.is_ipv6() {
             socket.set_only_v6(true)?;
         }
@@ -166,14 +134,7 @@ impl Listener {
     fn set_option(&self, name: i32, value: i32) -> io::Result<()> {
         let length = size_of::<i32>() as libc::socklen_t;
         // `value` is a live i32, which is only read.
-        syscall!(setsockopt(
-            self.as_raw_fd(),
-            libc::IPPROTO_TCP,
-            name,
-            (&raw const value).cast(),
-            length
-        ))
-        .map(drop)
+        syscall!(setsockopt(self.as_raw_fd(), libc::IPPROTO_TCP, name, (&raw const value).cast(), length)).map(drop)
     }
 
     /// Takes one connection (accept4(2)), non-blocking, and says who it is.
@@ -200,11 +161,7 @@ impl Listener {
         let mut storage: libc::sockaddr_storage = unsafe { std::mem::zeroed() };
         let mut length = size_of::<libc::sockaddr_storage>() as libc::socklen_t;
         // Both pointers are valid for writing; `length` says how much.
-        syscall!(getsockname(
-            self.as_raw_fd(),
-            (&raw mut storage).cast(),
-            &raw mut length
-        ))?;
+        syscall!(getsockname(self.as_raw_fd(), (&raw mut storage).cast(), &raw mut length))?;
         Ok(address_of(&storage))
     }
 }

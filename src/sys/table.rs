@@ -11,10 +11,7 @@ pub fn descriptor_limit() -> io::Result<u64> {
 }
 
 fn limit() -> io::Result<libc::rlimit> {
-    let mut limit = libc::rlimit {
-        rlim_cur: 0,
-        rlim_max: 0,
-    };
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
     // `limit` is valid for writing one rlimit.
     syscall!(getrlimit(libc::RLIMIT_NOFILE, &raw mut limit))?;
     Ok(limit)
@@ -48,8 +45,5 @@ pub fn reserve_descriptor() -> io::Result<OwnedFd> {
 /// Whether an error says that there is no room for another descriptor or socket: this table is full, the system's
 /// is, or memory is short (accept(2)).
 pub fn is_exhaustion(error: &io::Error) -> bool {
-    matches!(
-        error.raw_os_error(),
-        Some(libc::EMFILE | libc::ENFILE | libc::ENOBUFS | libc::ENOMEM)
-    )
+    matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE | libc::ENOBUFS | libc::ENOMEM))
 }

@@ -24,13 +24,7 @@ pub(super) struct Accepting<L> {
 impl<L> Accepting<L> {
     /// A listener counts as ready at first: whoever came before its registration made no edge.
     pub(super) fn new(listeners: Vec<L>) -> Self {
-        Self {
-            listeners: listeners
-                .into_iter()
-                .map(|listener| (listener, true))
-                .collect(),
-            paused_until: None,
-        }
+        Self { listeners: listeners.into_iter().map(|listener| (listener, true)).collect(), paused_until: None }
     }
 
     pub(super) fn count(&self) -> usize {
@@ -45,14 +39,12 @@ impl<L> Accepting<L> {
 
     /// Whether accepting is to go on right away.
     pub(super) fn is_ready(&self, now: Millis) -> bool {
-        self.paused_until.is_none_or(|until| until <= now)
-            && self.listeners.iter().any(|(_, ready)| *ready)
+        self.paused_until.is_none_or(|until| until <= now) && self.listeners.iter().any(|(_, ready)| *ready)
     }
 
     /// When a pause ends.
     pub(super) fn next(&self) -> Option<Millis> {
-        self.paused_until
-            .filter(|_| self.listeners.iter().any(|(_, ready)| *ready))
+        self.paused_until.filter(|_| self.listeners.iter().any(|(_, ready)| *ready))
     }
 }
 
@@ -121,8 +113,7 @@ impl<S: Service, K: Kernel> Worker<S, K> {
         let tick = self.now.tick();
         let (slot, serial) = self.table.insert(Conn::new(peer, tick), socket);
         self.port().metrics.opening.add(1);
-        self.wheel
-            .arm(&mut self.table, slot, tick + self.rules.head_timeout);
+        self.wheel.arm(&mut self.table, slot, tick + self.rules.head_timeout);
         self.read(slot, serial, false);
         // Registered last: what came meanwhile is reported by the registration itself.
         let Some(entry) = self.table.find(slot, serial) else {

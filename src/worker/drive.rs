@@ -25,10 +25,7 @@ pub(super) struct Stage {
 }
 
 fn stage<T>(conn: &Conn<T>) -> Stage {
-    Stage {
-        phase: conn.phase(),
-        blocked: conn.queued() > 0,
-    }
+    Stage { phase: conn.phase(), blocked: conn.queued() > 0 }
 }
 
 /// The gauge that counts a connection in that phase.
@@ -36,11 +33,7 @@ fn gauge(metrics: &Metrics, phase: Phase) -> &Count {
     match phase {
         Phase::Head | Phase::Deciding => &metrics.opening,
         Phase::Open | Phase::Pinged => &metrics.open,
-        Phase::Closing
-        | Phase::Finishing
-        | Phase::Refusing
-        | Phase::Lingering
-        | Phase::Resetting => &metrics.closing,
+        Phase::Closing | Phase::Finishing | Phase::Refusing | Phase::Lingering | Phase::Resetting => &metrics.closing,
     }
 }
 
@@ -58,11 +51,7 @@ impl<S: Service, K: Kernel> Worker<S, K> {
     /// A readiness event of a connection.
     pub(super) fn event(&mut self, event: Event) {
         let slot = (event.token >> SERIAL_BITS) as u32;
-        let Some(entry) = self
-            .table
-            .at(slot)
-            .filter(|entry| token(slot, entry.serial) == event.token)
-        else {
+        let Some(entry) = self.table.at(slot).filter(|entry| token(slot, entry.serial) == event.token) else {
             return self.port().metrics.stale_events.add(1);
         };
         let serial = entry.serial;
@@ -102,13 +91,7 @@ impl<S: Service, K: Kernel> Worker<S, K> {
                     self.port().metrics.bytes_in.add(count as u64);
                     self.handle(slot, serial, |desk| {
                         let input = &mut desk.scratch[..count];
-                        desk.entry.conn.input(
-                            input,
-                            desk.tick,
-                            desk.rules,
-                            desk.output,
-                            &mut desk.glue,
-                        );
+                        desk.entry.conn.input(input, desk.tick, desk.rules, desk.output, &mut desk.glue);
                     });
                     if count == self.scratch.len() {
                         return self.ready.push((slot, serial));
@@ -132,22 +115,11 @@ impl<S: Service, K: Kernel> Worker<S, K> {
             service: &mut self.service,
             metrics: &self.shared.ports[usize::from(self.index)].metrics,
             log: &mut self.log,
-            id: ConnId {
-                worker: self.index,
-                slot,
-                serial,
-            },
+            id: ConnId { worker: self.index, slot, serial },
             now: self.now,
         };
         let (scratch, output) = (&mut *self.scratch, &mut self.output);
-        Some(Desk {
-            entry,
-            glue,
-            rules: &self.rules,
-            tick: self.now.tick(),
-            scratch,
-            output,
-        })
+        Some(Desk { entry, glue, rules: &self.rules, tick: self.now.tick(), scratch, output })
     }
 
     /// Does something with a connection, and then what follows from it. A panic of the service ends the connection.
@@ -159,11 +131,7 @@ impl<S: Service, K: Kernel> Worker<S, K> {
         // The state machine is put right by `panicked`; the service has been told what a panic means.
         if catch_unwind(AssertUnwindSafe(|| act(&mut desk))).is_err() {
             desk.glue.metrics.panics.add(1);
-            log::error!(
-                "the service panicked at connection {} of {}: closed",
-                desk.glue.id,
-                desk.entry.conn.peer()
-            );
+            log::error!("the service panicked at connection {} of {}: closed", desk.glue.id, desk.entry.conn.peer());
             desk.entry.conn.panicked(desk.output);
         }
         self.settle(slot, serial, before);
@@ -201,9 +169,7 @@ impl<S: Service, K: Kernel> Worker<S, K> {
             }
             _ => {}
         }
-        let deadline = entry
-            .conn
-            .deadline(self.now.tick(), &self.rules, &mut self.rng);
+        let deadline = entry.conn.deadline(self.now.tick(), &self.rules, &mut self.rng);
         self.wheel.arm(&mut self.table, slot, deadline);
         debug_assert!(after.phase != Phase::Refusing || after.blocked);
     }
@@ -223,20 +189,13 @@ impl<S: Service, K: Kernel> Worker<S, K> {
         }
         let sent = match self.kernel.send(&entry.socket, &self.output) {
             Ok(sent) => sent,
-            Err(error)
-                if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) =>
-            {
-                0
-            }
+            Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => 0,
             Err(_) => {
                 self.output.clear();
                 return false;
             }
         };
-        self.shared.ports[usize::from(self.index)]
-            .metrics
-            .bytes_out
-            .add(sent as u64);
+        self.shared.ports[usize::from(self.index)].metrics.bytes_out.add(sent as u64);
         if sent < self.output.len() {
             entry.conn.keep(&mut self.output, sent, tick);
         } else {
@@ -259,10 +218,7 @@ impl<S: Service, K: Kernel> Worker<S, K> {
             let (length, held_back) = (pending.len(), !entry.conn.wants_input());
             match self.kernel.send(&entry.socket, pending) {
                 Ok(sent) => {
-                    self.shared.ports[usize::from(self.index)]
-                        .metrics
-                        .bytes_out
-                        .add(sent as u64);
+                    self.shared.ports[usize::from(self.index)].metrics.bytes_out.add(sent as u64);
                     entry.conn.wrote(sent, tick, &mut self.output);
                     if held_back && entry.conn.wants_input() {
                         self.ready.push((slot, serial));
@@ -308,33 +264,11 @@ impl<S: Service, K: Kernel> Worker<S, K> {
         let metrics = &self.shared.ports[usize::from(self.index)].metrics;
         gauge(metrics, entry.conn.phase()).sub(1);
         if let Some(state) = entry.conn.state.take() {
-            let Ended {
-                end,
-                code,
-                reason,
-                clean,
-            } = entry
-                .conn
-                .ended()
-                .unwrap_or_else(|| Ended::new(End::PeerGone));
+            let Ended { end, code, reason, clean } = entry.conn.ended().unwrap_or_else(|| Ended::new(End::PeerGone));
             metrics.ended.count(end as usize);
-            let id = ConnId {
-                worker: self.index,
-                slot,
-                serial: entry.serial,
-            };
-            let close = Close {
-                end,
-                code,
-                reason: &reason,
-                clean,
-                peer: entry.conn.peer(),
-            };
-            log::debug!(
-                "closed {id} {}: {} {code} {reason:?}",
-                close.peer,
-                end.word()
-            );
+            let id = ConnId { worker: self.index, slot, serial: entry.serial };
+            let close = Close { end, code, reason: &reason, clean, peer: entry.conn.peer() };
+            log::debug!("closed {id} {}: {} {code} {reason:?}", close.peer, end.word());
             let service = &mut self.service;
             if catch_unwind(AssertUnwindSafe(|| service.close(id, state, &close))).is_err() {
                 metrics.panics.add(1);
@@ -353,10 +287,7 @@ impl<S: Service, K: Kernel> Worker<S, K> {
         };
         let (serial, mut again) = (entry.serial, None);
         self.handle(slot, serial, |desk| {
-            again = desk
-                .entry
-                .conn
-                .timer(desk.tick, desk.rules, desk.output, &mut desk.glue);
+            again = desk.entry.conn.timer(desk.tick, desk.rules, desk.output, &mut desk.glue);
         });
         if let Some(deadline) = again {
             self.wheel.arm(&mut self.table, slot, deadline);
@@ -364,14 +295,8 @@ impl<S: Service, K: Kernel> Worker<S, K> {
     }
 
     /// Does something with an open connection, if it is still the one that is meant.
-    pub(super) fn on_open(
-        &mut self,
-        id: ConnId,
-        act: impl FnOnce(&mut Conn<S::State>, &mut Vec<u8>),
-    ) {
-        self.handle(id.slot, id.serial, |desk| {
-            act(&mut desk.entry.conn, desk.output)
-        });
+    pub(super) fn on_open(&mut self, id: ConnId, act: impl FnOnce(&mut Conn<S::State>, &mut Vec<u8>)) {
+        self.handle(id.slot, id.serial, |desk| act(&mut desk.entry.conn, desk.output));
     }
 
     /// A frame from another thread. A client for which too much waits is closed rather than left out.
@@ -386,20 +311,14 @@ impl<S: Service, K: Kernel> Worker<S, K> {
                 return conn.abort(Ended::new(End::SlowReader), output);
             }
             output.extend_from_slice(frame);
-            metrics.ports[usize::from(id.worker)]
-                .metrics
-                .frames_out
-                .add(1);
+            metrics.ports[usize::from(id.worker)].metrics.frames_out.add(1);
         });
     }
 
     /// The verdict on an upgrade request.
     pub(super) fn answer(&mut self, id: ConnId, verdict: Result<Opening<S::State>, Response>) {
         self.handle(id.slot, id.serial, |desk| {
-            let waiting =
-                desk.entry
-                    .conn
-                    .answer(verdict, desk.tick, desk.rules, desk.output, &mut desk.glue);
+            let waiting = desk.entry.conn.answer(verdict, desk.tick, desk.rules, desk.output, &mut desk.glue);
             if !waiting {
                 log::debug!("connection {id} did not wait for a decision (any more)");
             }

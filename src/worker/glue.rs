@@ -23,23 +23,14 @@ impl<S: Service> Glue<'_, S> {
     #[inline]
     fn message(&mut self, io: Io<'_>, state: &mut S::State, message: Message<'_>) {
         self.metrics.messages_in.add(1);
-        let mut connection = Connection {
-            io,
-            state,
-            id: self.id,
-            metrics: self.metrics,
-        };
+        let mut connection = Connection { io, state, id: self.id, metrics: self.metrics };
         self.service.message(&mut connection, message);
     }
 }
 
 impl<S: Service> Handler<S::State> for Glue<'_, S> {
     fn open(&mut self, head: &Head<'_>, peer: SocketAddr) -> Verdict<S::State> {
-        match self.service.open(&Request {
-            head,
-            peer,
-            id: self.id,
-        }) {
+        match self.service.open(&Request { head, peer, id: self.id }) {
             Decision::Now(Ok(accept)) => Verdict::Now(Ok(accept.0)),
             Decision::Now(Err(response)) => Verdict::Now(Err(response)),
             Decision::Later(_) => Verdict::Later,
@@ -47,21 +38,12 @@ impl<S: Service> Handler<S::State> for Glue<'_, S> {
     }
 
     fn request(&mut self, head: &Head<'_>, peer: SocketAddr) -> Response {
-        self.service.request(&Request {
-            head,
-            peer,
-            id: self.id,
-        })
+        self.service.request(&Request { head, peer, id: self.id })
     }
 
     fn ready(&mut self, io: Io<'_>, state: &mut S::State) {
         self.metrics.opened.add(1);
-        let mut connection = Connection {
-            io,
-            state,
-            id: self.id,
-            metrics: self.metrics,
-        };
+        let mut connection = Connection { io, state, id: self.id, metrics: self.metrics };
         self.service.ready(&mut connection);
     }
 
@@ -75,12 +57,7 @@ impl<S: Service> Handler<S::State> for Glue<'_, S> {
 
     fn pong(&mut self, io: Io<'_>, state: &mut S::State, payload: &[u8]) {
         self.metrics.pongs.add(1);
-        let mut connection = Connection {
-            io,
-            state,
-            id: self.id,
-            metrics: self.metrics,
-        };
+        let mut connection = Connection { io, state, id: self.id, metrics: self.metrics };
         self.service.pong(&mut connection, payload);
     }
 
@@ -115,10 +92,7 @@ impl LogBudget {
         let second = now.0 / 1000;
         if second != self.second {
             if self.lines > LOG_LINES_PER_SECOND {
-                log::info!(
-                    "{} more lines like these were left out",
-                    self.lines - LOG_LINES_PER_SECOND
-                );
+                log::info!("{} more lines like these were left out", self.lines - LOG_LINES_PER_SECOND);
             }
             (self.second, self.lines) = (second, 0);
         }

@@ -59,18 +59,9 @@ impl Machine {
     /// Belongs to the calling thread. Wakeups of `wake` are reported under `token`; times count from `started`.
     pub(crate) fn new(wake: Wake, token: u64, started: Instant) -> io::Result<Self> {
         let poll = mio::Poll::new()?;
-        poll.registry().register(
-            &mut SourceFd(&wake.as_raw_fd()),
-            Token(token as usize),
-            Interest::READABLE,
-        )?;
+        poll.registry().register(&mut SourceFd(&wake.as_raw_fd()), Token(token as usize), Interest::READABLE)?;
         let events = mio::Events::with_capacity(crate::limits::EVENTS_PER_TURN);
-        Ok(Self {
-            poll,
-            events,
-            started,
-            spare: sys::reserve_descriptor().ok(),
-        })
+        Ok(Self { poll, events, started, spare: sys::reserve_descriptor().ok() })
     }
 }
 
@@ -99,20 +90,12 @@ impl Kernel for Machine {
     }
 
     fn register_listener(&mut self, listener: &Listener, token: u64) -> io::Result<()> {
-        self.poll.registry().register(
-            &mut SourceFd(&listener.as_raw_fd()),
-            Token(token as usize),
-            Interest::READABLE,
-        )
+        self.poll.registry().register(&mut SourceFd(&listener.as_raw_fd()), Token(token as usize), Interest::READABLE)
     }
 
     fn register(&mut self, socket: &Socket, token: u64) -> io::Result<()> {
         let both = Interest::READABLE | Interest::WRITABLE;
-        self.poll.registry().register(
-            &mut SourceFd(&socket.as_raw_fd()),
-            Token(token as usize),
-            both,
-        )
+        self.poll.registry().register(&mut SourceFd(&socket.as_raw_fd()), Token(token as usize), both)
     }
 
     fn accept(&mut self, listener: &Listener) -> io::Result<(Socket, SocketAddr)> {

@@ -16,11 +16,7 @@ pub(crate) enum Envelope<T> {
     /// A whole frame for a connection.
     Send { id: ConnId, frame: Arc<[u8]> },
     /// Begin the closing handshake of a connection.
-    Close {
-        id: ConnId,
-        code: u16,
-        reason: Box<str>,
-    },
+    Close { id: ConnId, code: u16, reason: Box<str> },
     /// The verdict that a connection waits for.
     Answer { id: ConnId, verdict: Verdict<T> },
     /// Stop accepting and close everybody, spread over this long; then end.
@@ -58,11 +54,7 @@ pub(crate) struct Shared<T> {
 
 impl<T> Shared<T> {
     pub(crate) fn new(ports: Box<[Port<T>]>, connections_max: usize) -> Self {
-        Self {
-            ports,
-            connections: AtomicUsize::new(0),
-            connections_max,
-        }
+        Self { ports, connections: AtomicUsize::new(0), connections_max }
     }
 
     pub(crate) fn connections_max(&self) -> usize {

@@ -28,9 +28,7 @@ pub(crate) use table::Live;
 
 use crate::conn::{Rules, Verdict};
 use crate::error::End;
-use crate::limits::{
-    ENVELOPES_PER_TURN, EVENTS_PER_TURN, OUTPUT_KEEP_BYTES, SCRATCH_BYTES, TIMERS_PER_TURN,
-};
+use crate::limits::{ENVELOPES_PER_TURN, EVENTS_PER_TURN, OUTPUT_KEEP_BYTES, SCRATCH_BYTES, TIMERS_PER_TURN};
 use crate::mem::{Rng, Wheel};
 use crate::service::Service;
 use crate::time::Millis;
@@ -169,10 +167,7 @@ impl<S: Service, K: Kernel> Worker<S, K> {
         if self.output.capacity() > OUTPUT_KEEP_BYTES {
             self.output = Vec::new();
         }
-        self.port()
-            .metrics
-            .timers
-            .add((self.wheel.len() as u64).wrapping_sub(self.port().metrics.timers.read()));
+        self.port().metrics.timers.add((self.wheel.len() as u64).wrapping_sub(self.port().metrics.timers.read()));
         Ok(!self.aborted && (self.drain.is_none() || self.table.len() > 0))
     }
 
@@ -183,15 +178,8 @@ impl<S: Service, K: Kernel> Worker<S, K> {
         }
         let timer = self.wheel.next().map(|tick| tick.starts_at(self.now));
         let tick = self.tick.as_ref().map(|tick| tick.next());
-        let drain = self
-            .drain
-            .as_ref()
-            .map(|drain| drain.next(self.table.high()));
-        [timer, tick, drain, self.accepting.next()]
-            .into_iter()
-            .flatten()
-            .min()
-            .map(|next| next.since(self.now))
+        let drain = self.drain.as_ref().map(|drain| drain.next(self.table.high()));
+        [timer, tick, drain, self.accepting.next()].into_iter().flatten().min().map(|next| next.since(self.now))
     }
 
     fn port(&self) -> &Port<S::State> {
@@ -212,22 +200,11 @@ impl<S: Service, K: Kernel> Worker<S, K> {
             match envelope {
                 Envelope::Send { id, frame } => self.send_frame(id, &frame),
                 Envelope::Close { id, code, reason } => self.on_open(id, |conn, output| {
-                    let ended = crate::conn::Ended {
-                        end: End::ServiceClosed,
-                        code,
-                        reason,
-                        clean: false,
-                    };
+                    let ended = crate::conn::Ended { end: End::ServiceClosed, code, reason, clean: false };
                     conn.close(Some(code), ended, output);
                 }),
-                Envelope::Answer {
-                    id,
-                    verdict: Verdict::Now(verdict),
-                } => self.answer(id, verdict),
-                Envelope::Answer {
-                    verdict: Verdict::Later,
-                    ..
-                } => {}
+                Envelope::Answer { id, verdict: Verdict::Now(verdict) } => self.answer(id, verdict),
+                Envelope::Answer { verdict: Verdict::Later, .. } => {}
                 Envelope::Drain { over } => self.begin_drain(over),
                 Envelope::Abort => return self.abort_all(),
             }

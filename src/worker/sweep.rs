@@ -20,19 +20,11 @@ pub(super) struct Tick {
 
 impl Tick {
     pub(super) fn new(interval: Duration, now: Millis) -> Self {
-        Self {
-            interval,
-            due: now + interval,
-            slot: None,
-        }
+        Self { interval, due: now + interval, slot: None }
     }
 
     pub(super) fn next(&self) -> Millis {
-        if self.slot.is_some() {
-            Millis(0)
-        } else {
-            self.due
-        }
+        if self.slot.is_some() { Millis(0) } else { self.due }
     }
 }
 
@@ -54,11 +46,7 @@ impl Drain {
     }
 
     pub(super) fn next(&self, slots: u32) -> Millis {
-        if self.slot < slots {
-            self.moment(self.slot, slots)
-        } else {
-            self.deadline
-        }
+        if self.slot < slots { self.moment(self.slot, slots) } else { self.deadline }
     }
 }
 
@@ -81,24 +69,14 @@ impl<S: Service, K: Kernel> Worker<S, K> {
         let Some(start) = tick.slot else { return };
         let end = (start + SWEEP_PER_TURN as u32).min(self.table.high());
         for slot in start..end {
-            let Some(entry) = self
-                .table
-                .at(slot)
-                .filter(|entry| entry.conn.phase().is_open())
-            else {
+            let Some(entry) = self.table.at(slot).filter(|entry| entry.conn.phase().is_open()) else {
                 continue;
             };
             let serial = entry.serial;
             self.handle(slot, serial, |desk| {
-                let (service, id, metrics) =
-                    (&mut *desk.glue.service, desk.glue.id, desk.glue.metrics);
+                let (service, id, metrics) = (&mut *desk.glue.service, desk.glue.id, desk.glue.metrics);
                 desk.entry.conn.visit(desk.rules, desk.output, |io, state| {
-                    service.tick(&mut Connection {
-                        io,
-                        state,
-                        id,
-                        metrics,
-                    });
+                    service.tick(&mut Connection { io, state, id, metrics });
                 });
             });
         }
@@ -112,16 +90,9 @@ impl<S: Service, K: Kernel> Worker<S, K> {
         if self.drain.is_none() {
             self.stop_accepting();
             // The last one to be closed still gets its time to answer, and a little more to be reset in.
-            let answer = Duration::from_millis(
-                u64::from(self.rules.close_timeout.0) * crate::time::Tick::MS,
-            );
+            let answer = Duration::from_millis(u64::from(self.rules.close_timeout.0) * crate::time::Tick::MS);
             let deadline = self.now + over + answer + Duration::from_millis(500);
-            self.drain = Some(Drain {
-                started: self.now,
-                over,
-                slot: 0,
-                deadline,
-            });
+            self.drain = Some(Drain { started: self.now, over, slot: 0, deadline });
         }
     }
 
@@ -143,12 +114,7 @@ impl<S: Service, K: Kernel> Worker<S, K> {
             let serial = entry.serial;
             self.handle(slot, serial, |desk| match desk.entry.conn.phase() {
                 Phase::Head | Phase::Deciding => {
-                    desk.entry.conn.refuse(
-                        &Refused::Draining.into(),
-                        false,
-                        desk.output,
-                        &mut desk.glue,
-                    );
+                    desk.entry.conn.refuse(&Refused::Draining.into(), false, desk.output, &mut desk.glue);
                 }
                 _ => {
                     let ended = Ended::new(End::GoingAway);
@@ -165,9 +131,7 @@ impl<S: Service, K: Kernel> Worker<S, K> {
                 continue;
             };
             let serial = entry.serial;
-            self.handle(slot, serial, |desk| {
-                desk.entry.conn.abort(Ended::new(End::Aborted), desk.output)
-            });
+            self.handle(slot, serial, |desk| desk.entry.conn.abort(Ended::new(End::Aborted), desk.output));
         }
         self.aborted = true;
     }

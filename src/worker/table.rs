@@ -31,9 +31,7 @@ impl Live {
 
     /// Whether that connection was there a moment ago. The worker itself has the last word.
     pub(crate) fn is_live(&self, slot: u32, serial: u64) -> bool {
-        self.0
-            .get(slot as usize)
-            .is_some_and(|live| live.load(Ordering::Acquire) == serial as u32)
+        self.0.get(slot as usize).is_some_and(|live| live.load(Ordering::Acquire) == serial as u32)
     }
 
     fn set(&self, slot: u32, serial: u64) {
@@ -53,13 +51,7 @@ pub(super) struct Table<T, S> {
 
 impl<T, S> Table<T, S> {
     pub(super) fn new(slots: usize, live: Arc<Live>) -> Self {
-        Self {
-            slab: Slab::with_capacity(slots),
-            live,
-            last_serial: 0,
-            high: 0,
-            slots,
-        }
+        Self { slab: Slab::with_capacity(slots), live, last_serial: 0, high: 0, slots }
     }
 
     pub(super) fn len(&self) -> usize {
@@ -82,12 +74,7 @@ impl<T, S> Table<T, S> {
             self.last_serial += 1; // 0 stands for a free slot in `Live`
         }
         let serial = self.last_serial;
-        let slot = self.slab.insert(Entry {
-            conn,
-            serial,
-            link: Link::default(),
-            socket,
-        }) as u32;
+        let slot = self.slab.insert(Entry { conn, serial, link: Link::default(), socket }) as u32;
         self.live.set(slot, serial);
         self.high = self.high.max(slot + 1);
         (slot, serial)
@@ -96,9 +83,7 @@ impl<T, S> Table<T, S> {
     /// The connection in that slot, if it is still the one of that serial.
     #[inline]
     pub(super) fn find(&mut self, slot: u32, serial: u64) -> Option<&mut Entry<T, S>> {
-        self.slab
-            .get_mut(slot as usize)
-            .filter(|entry| entry.serial == serial)
+        self.slab.get_mut(slot as usize).filter(|entry| entry.serial == serial)
     }
 
     /// The connection in that slot, whichever it is.
@@ -110,10 +95,7 @@ impl<T, S> Table<T, S> {
     pub(super) fn remove(&mut self, slot: u32) -> Entry<T, S> {
         self.live.set(slot, 0);
         let entry = self.slab.remove(slot as usize);
-        assert!(
-            entry.link.deadline().is_none(),
-            "a freed slot left its timer behind"
-        );
+        assert!(entry.link.deadline().is_none(), "a freed slot left its timer behind");
         entry
     }
 }

@@ -17,10 +17,7 @@ impl<'a> CloseFrame<'a> {
     /// Reads the payload of a close frame, unmasked.
     pub fn parse(payload: &'a [u8]) -> Result<Self, Violation> {
         match payload {
-            [] => Ok(Self {
-                code: None,
-                reason: "",
-            }),
+            [] => Ok(Self { code: None, reason: "" }),
             [_] => Err(Violation::CloseTooShort),
             [high, low, reason @ ..] => {
                 let code = u16::from_be_bytes([*high, *low]);
@@ -28,10 +25,7 @@ impl<'a> CloseFrame<'a> {
                     return Err(Violation::CloseCodeInvalid);
                 }
                 let reason = std::str::from_utf8(reason).map_err(|_| Violation::InvalidUtf8)?;
-                Ok(Self {
-                    code: Some(code),
-                    reason,
-                })
+                Ok(Self { code: Some(code), reason })
             }
         }
     }
@@ -66,32 +60,18 @@ mod tests {
         let mut out = Vec::new();
         encode_close(&mut out, Some(1000), &"€".repeat(100));
         assert_eq!(out.len(), 2 + 2 + 41 * 3);
-        assert_eq!(
-            CloseFrame::parse(&out[2..]).map(|close| close.reason.chars().count()),
-            Ok(41)
-        );
+        assert_eq!(CloseFrame::parse(&out[2..]).map(|close| close.reason.chars().count()), Ok(41));
     }
 
     #[test]
     fn codes_that_only_describe_are_never_taken_from_the_wire() {
-        for code in [
-            0, 999, 1004, 1005, 1006, 1015, 1016, 2000, 2999, 5000, 65_535,
-        ] {
-            assert_eq!(
-                CloseFrame::parse(&u16::to_be_bytes(code)),
-                Err(Violation::CloseCodeInvalid),
-                "{code}"
-            );
+        for code in [0, 999, 1004, 1005, 1006, 1015, 1016, 2000, 2999, 5000, 65_535] {
+            assert_eq!(CloseFrame::parse(&u16::to_be_bytes(code)), Err(Violation::CloseCodeInvalid), "{code}");
         }
-        for code in [
-            1000, 1001, 1002, 1003, 1007, 1011, 1012, 1013, 1014, 3000, 3999, 4000, 4999,
-        ] {
+        for code in [1000, 1001, 1002, 1003, 1007, 1011, 1012, 1013, 1014, 3000, 3999, 4000, 4999] {
             assert!(CloseFrame::parse(&u16::to_be_bytes(code)).is_ok(), "{code}");
         }
         assert_eq!(CloseFrame::parse(&[3]), Err(Violation::CloseTooShort));
-        assert_eq!(
-            CloseFrame::parse(&[3, 0xE8, 0xFF]),
-            Err(Violation::InvalidUtf8)
-        );
+        assert_eq!(CloseFrame::parse(&[3, 0xE8, 0xFF]), Err(Violation::InvalidUtf8));
     }
 }

@@ -149,12 +149,7 @@ pub fn decode<'a>(
 
 /// The rules that bind a frame to its place (section 5.4) and to the limits, in one order for all paths.
 #[inline]
-fn check(
-    header: &Header,
-    under_way: Option<Kind>,
-    so_far: usize,
-    rules: Rules,
-) -> Result<(), Violation> {
+fn check(header: &Header, under_way: Option<Kind>, so_far: usize, rules: Rules) -> Result<(), Violation> {
     match (header.mask, rules.role) {
         (None, Role::Server) => return Err(Violation::Unmasked),
         (Some(_), Role::Client) => return Err(Violation::Masked),
@@ -169,20 +164,14 @@ fn check(
         _ => {}
     }
     let room = rules.message_bytes_max - so_far;
-    if header.length > room as u64 {
-        Err(Violation::MessageTooBig)
-    } else {
-        Ok(())
-    }
+    if header.length > room as u64 { Err(Violation::MessageTooBig) } else { Ok(()) }
 }
 
 /// The event of a frame that stands for itself.
 #[inline]
 fn event(opcode: Opcode, payload: &[u8]) -> Result<Event<'_>, Violation> {
     Ok(match opcode {
-        Opcode::Text => {
-            Event::Text(std::str::from_utf8(payload).map_err(|_| Violation::InvalidUtf8)?)
-        }
+        Opcode::Text => Event::Text(std::str::from_utf8(payload).map_err(|_| Violation::InvalidUtf8)?),
         Opcode::Binary => Event::Binary(payload),
         Opcode::Ping => Event::Ping(payload),
         Opcode::Pong => Event::Pong(payload),
@@ -203,9 +192,7 @@ fn resume<'a>(
         if partial.frame.is_none() && !read_header(partial, input, at, rules)? {
             return Ok(None);
         }
-        let Some(frame) = &mut partial.frame else {
-            unreachable!("read_header said so")
-        };
+        let Some(frame) = &mut partial.frame else { unreachable!("read_header said so") };
         let (header, start) = (frame.header, frame.received);
         let chunk_length = (header.length as usize - start).min(input.len() - *at);
         let chunk = &mut input[*at..*at + chunk_length];
@@ -224,10 +211,7 @@ fn resume<'a>(
             return event(header.opcode, &partial.control[..header.length as usize]).map(Some);
         }
         if partial.kind == Some(Kind::Text) {
-            partial
-                .utf8
-                .push(chunk)
-                .map_err(|_| Violation::InvalidUtf8)?;
+            partial.utf8.push(chunk).map_err(|_| Violation::InvalidUtf8)?;
         }
         append(&mut partial.message, chunk, header.length as usize - start);
         if !frame_is_whole {
@@ -241,12 +225,7 @@ fn resume<'a>(
 }
 
 /// Completes the header under way; false when the input ends before it does.
-fn read_header(
-    partial: &mut Partial,
-    input: &[u8],
-    at: &mut usize,
-    rules: Rules,
-) -> Result<bool, Violation> {
+fn read_header(partial: &mut Partial, input: &[u8], at: &mut usize, rules: Rules) -> Result<bool, Violation> {
     loop {
         let known = usize::from(partial.header_length);
         if let Some((header, length)) = Header::parse(&partial.header[..known])? {
@@ -258,10 +237,7 @@ fn read_header(
                 _ => {}
             }
             partial.header_length = 0;
-            partial.frame = Some(Frame {
-                header,
-                received: 0,
-            });
+            partial.frame = Some(Frame { header, received: 0 });
             return Ok(true);
         }
         let Some(&byte) = input.get(*at) else {
@@ -294,9 +270,7 @@ fn finish(partial: &mut Partial) -> Result<Event<'_>, Violation> {
         return Err(Violation::InvalidUtf8);
     }
     // Checked chunk by chunk already; checking again costs little next to the copies, and keeps `unsafe` out.
-    std::str::from_utf8(&partial.message)
-        .map(Event::Text)
-        .map_err(|_| Violation::InvalidUtf8)
+    std::str::from_utf8(&partial.message).map(Event::Text).map_err(|_| Violation::InvalidUtf8)
 }
 
 #[cfg(test)]
@@ -305,10 +279,7 @@ mod tests {
     use super::*;
     use crate::mem::Rng;
 
-    const RULES: Rules = Rules {
-        role: Role::Server,
-        message_bytes_max: 1000,
-    };
+    const RULES: Rules = Rules { role: Role::Server, message_bytes_max: 1000 };
 
     /// An event that owns what it borrowed, or the violation that ended the stream.
     #[derive(Clone, Debug, PartialEq, Eq)]
@@ -378,11 +349,7 @@ mod tests {
             }
             at += length;
             let end = (at + header.length as usize).min(stream.len());
-            let payload: Vec<u8> = stream[at..end]
-                .iter()
-                .enumerate()
-                .map(|(i, b)| b ^ key[i % 4])
-                .collect();
+            let payload: Vec<u8> = stream[at..end].iter().enumerate().map(|(i, b)| b ^ key[i % 4]).collect();
             let whole = payload.len() as u64 == header.length;
             at = end;
             if header.opcode.is_control() {
@@ -398,8 +365,7 @@ mod tests {
             let (opcode, message) = under_way.get_or_insert((header.opcode, Vec::new()));
             message.extend_from_slice(&payload);
             let text = std::str::from_utf8(message);
-            let hopeless =
-                text.is_err_and(|error| error.error_len().is_some() || (whole && header.fin));
+            let hopeless = text.is_err_and(|error| error.error_len().is_some() || (whole && header.fin));
             if *opcode == Opcode::Text && hopeless {
                 break Err(Violation::InvalidUtf8);
             }
@@ -422,9 +388,7 @@ mod tests {
         for _ in 0..rng.below(8) {
             let control = rng.below(4) == 0;
             let opcode = match (control, inside) {
-                (true, _) => {
-                    [Opcode::Ping, Opcode::Pong, Opcode::Ping, Opcode::Close][rng.below(4) as usize]
-                }
+                (true, _) => [Opcode::Ping, Opcode::Pong, Opcode::Ping, Opcode::Close][rng.below(4) as usize],
                 (false, true) => Opcode::Continuation,
                 (false, false) => [Opcode::Text, Opcode::Binary][rng.below(2) as usize],
             };
@@ -437,20 +401,13 @@ mod tests {
             let payload: Vec<u8> = match opcode {
                 Opcode::Close => [&[3, 0xE8][..], b"bye"].concat(),
                 _ if rng.below(2) == 0 => "aß€😀".bytes().cycle().take(length.min(125)).collect(),
-                _ => (0..if control { length.min(125) } else { length })
-                    .map(|i| b'a' + (i % 26) as u8)
-                    .collect(),
+                _ => (0..if control { length.min(125) } else { length }).map(|i| b'a' + (i % 26) as u8).collect(),
             };
             let start = stream.len();
             if rng.below(40) == 0 {
                 encode(&mut stream, opcode, &payload); // not masked
             } else {
-                encode_masked(
-                    &mut stream,
-                    opcode,
-                    &payload,
-                    (rng.next() as u32).to_ne_bytes(),
-                );
+                encode_masked(&mut stream, opcode, &payload, (rng.next() as u32).to_ne_bytes());
             }
             if !control {
                 inside = rng.below(3) == 0;
@@ -493,10 +450,7 @@ mod tests {
 
     #[test]
     fn memory_grows_with_bytes_received_not_announced() {
-        let rules = Rules {
-            role: Role::Server,
-            message_bytes_max: usize::MAX / 2,
-        };
+        let rules = Rules { role: Role::Server, message_bytes_max: usize::MAX / 2 };
         let mut partial = None;
         let mut header = vec![0x82, 0xFF, 0x3F, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
         assert_eq!(decode(&mut partial, &mut header, &mut 0, rules), Ok(None));
@@ -515,10 +469,7 @@ mod tests {
         assert_eq!(decode(&mut partial, first, &mut 0, RULES), Ok(None));
         assert!(partial.is_some());
         let mut at = 0;
-        assert_eq!(
-            decode(&mut partial, second, &mut at, RULES),
-            Ok(Some(Event::Text("hello")))
-        );
+        assert_eq!(decode(&mut partial, second, &mut at, RULES), Ok(Some(Event::Text("hello"))));
         assert_eq!(decode(&mut partial, second, &mut at, RULES), Ok(None));
         assert!(partial.is_none());
     }

@@ -103,9 +103,7 @@ impl Header {
                 let Some(field) = bytes.get(2..10) else {
                     return Ok(None);
                 };
-                let length = field
-                    .iter()
-                    .fold(0, |length, &byte| length << 8 | u64::from(byte));
+                let length = field.iter().fold(0, |length, &byte| length << 8 | u64::from(byte));
                 if length <= u64::from(u16::MAX) {
                     return Err(Violation::LengthNotMinimal);
                 }
@@ -114,29 +112,13 @@ impl Header {
             short => (u64::from(short), 2),
         };
         if second & 0x80 == 0 {
-            return Ok(Some((
-                Self {
-                    fin,
-                    opcode,
-                    mask: None,
-                    length,
-                },
-                at,
-            )));
+            return Ok(Some((Self { fin, opcode, mask: None, length }, at)));
         }
         let Some(key) = bytes.get(at..at + 4) else {
             return Ok(None);
         };
         let mask = Some([key[0], key[1], key[2], key[3]]);
-        Ok(Some((
-            Self {
-                fin,
-                opcode,
-                mask,
-                length,
-            },
-            at + 4,
-        )))
+        Ok(Some((Self { fin, opcode, mask, length }, at + 4)))
     }
 }
 
@@ -190,12 +172,7 @@ mod tests {
                     None => encode(&mut out, Opcode::Binary, &payload),
                     Some(key) => encode_masked(&mut out, Opcode::Binary, &payload, key),
                 }
-                let header = Header {
-                    fin: true,
-                    opcode: Opcode::Binary,
-                    mask,
-                    length: length as u64,
-                };
+                let header = Header { fin: true, opcode: Opcode::Binary, mask, length: length as u64 };
                 let at = out.len() - length;
                 assert_eq!(Header::parse(&out), Ok(Some((header, at))));
                 for cut in 0..at {
@@ -207,18 +184,9 @@ mod tests {
 
     #[test]
     fn a_length_that_is_not_minimal_is_refused_as_soon_as_it_shows() {
-        assert_eq!(
-            Header::parse(&[0x82, 0xFE, 0, 125]),
-            Err(Violation::LengthNotMinimal)
-        );
-        assert_eq!(
-            Header::parse(&[0x82, 0xFF, 0, 0, 0, 0, 0, 0, 0xFF, 0xFF]),
-            Err(Violation::LengthNotMinimal)
-        );
-        assert_eq!(
-            Header::parse(&[0x82, 0xFF, 0x80]),
-            Err(Violation::LengthTopBit)
-        );
+        assert_eq!(Header::parse(&[0x82, 0xFE, 0, 125]), Err(Violation::LengthNotMinimal));
+        assert_eq!(Header::parse(&[0x82, 0xFF, 0, 0, 0, 0, 0, 0, 0xFF, 0xFF]), Err(Violation::LengthNotMinimal));
+        assert_eq!(Header::parse(&[0x82, 0xFF, 0x80]), Err(Violation::LengthTopBit));
     }
 
     #[test]

@@ -53,10 +53,7 @@ mod tests {
                 let (mut fast, mut slow) = (original.clone(), original.clone());
                 unmask(&mut fast[start..start + length], key, offset);
                 naive(&mut slow[start..start + length], key, offset);
-                assert_eq!(
-                    fast, slow,
-                    "start {start}, length {length}, offset {offset}"
-                );
+                assert_eq!(fast, slow, "start {start}, length {length}, offset {offset}");
             }
         }
     }

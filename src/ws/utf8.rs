@@ -84,14 +84,9 @@ mod tests {
         let (bad, whole) = naive(bytes);
         for cut in 0..=bytes.len() {
             let mut utf8 = Utf8::default();
-            let result = utf8
-                .push(&bytes[..cut])
-                .and_then(|()| utf8.push(&bytes[cut..]));
+            let result = utf8.push(&bytes[..cut]).and_then(|()| utf8.push(&bytes[cut..]));
             assert_eq!(result.is_err(), bad.is_some(), "{bytes:x?} cut at {cut}");
-            assert!(
-                result.is_err() || utf8.is_whole() == whole,
-                "{bytes:x?} cut at {cut}"
-            );
+            assert!(result.is_err() || utf8.is_whole() == whole, "{bytes:x?} cut at {cut}");
         }
         let mut utf8 = Utf8::default();
         let first_bad = bytes.iter().position(|&byte| utf8.push(&[byte]).is_err());
@@ -102,8 +97,8 @@ mod tests {
     fn agrees_with_the_naive_one_on_every_short_text_of_telling_bytes() {
         // One byte of each class and each edge of Table 3-7.
         let telling = [
-            0x00, 0x41, 0x7F, 0x80, 0x8F, 0x90, 0x9F, 0xA0, 0xBF, 0xC0, 0xC1, 0xC2, 0xDF, 0xE0,
-            0xE1, 0xEC, 0xED, 0xEE, 0xEF, 0xF0, 0xF1, 0xF3, 0xF4, 0xF5, 0xFF,
+            0x00, 0x41, 0x7F, 0x80, 0x8F, 0x90, 0x9F, 0xA0, 0xBF, 0xC0, 0xC1, 0xC2, 0xDF, 0xE0, 0xE1, 0xEC, 0xED, 0xEE,
+            0xEF, 0xF0, 0xF1, 0xF3, 0xF4, 0xF5, 0xFF,
         ];
         for a in telling {
             check(&[a]);
@@ -120,20 +115,9 @@ mod tests {
 
     #[test]
     fn every_character_passes_wherever_it_is_cut() {
-        for character in [
-            '\0',
-            'a',
-            '\u{7f}',
-            '\u{80}',
-            'ß',
-            '\u{7ff}',
-            '\u{800}',
-            '€',
-            '\u{ffff}',
-            '\u{10000}',
-            '😀',
-            '\u{10ffff}',
-        ] {
+        for character in
+            ['\0', 'a', '\u{7f}', '\u{80}', 'ß', '\u{7ff}', '\u{800}', '€', '\u{ffff}', '\u{10000}', '😀', '\u{10ffff}']
+        {
             check(format!("a{character}b").as_bytes());
         }
     }

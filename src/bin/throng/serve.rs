@@ -4,9 +4,7 @@ use log::LevelFilter;
 use std::error::Error;
 use std::net::SocketAddr;
 use std::time::Duration;
-use throng::{
-    Accept, Connection, Decision, Handle, Message, Request, Response, Seat, Server, Service,
-};
+use throng::{Accept, Connection, Decision, Handle, Message, Request, Response, Seat, Server, Service};
 
 /// What can be set on the command line.
 #[derive(clap::Args)]
@@ -57,9 +55,7 @@ pub(crate) struct Options {
 }
 
 fn seconds(text: &str) -> Result<Duration, String> {
-    let seconds: f64 = text
-        .parse()
-        .map_err(|_| "a number of seconds, such as 25 or 0.5".to_owned())?;
+    let seconds: f64 = text.parse().map_err(|_| "a number of seconds, such as 25 or 0.5".to_owned())?;
     Duration::try_from_secs_f64(seconds).map_err(|error| error.to_string())
 }
 
@@ -71,10 +67,7 @@ struct Front {
 
 impl Front {
     fn new(seat: &Seat<()>, echo: bool) -> Self {
-        Self {
-            echo,
-            handle: seat.handle().clone(),
-        }
+        Self { echo, handle: seat.handle().clone() }
     }
 }
 
@@ -95,13 +88,11 @@ impl Service for Front {
     fn request(&mut self, request: &Request<'_>) -> Response {
         match (request.path(), request.method()) {
             ("/healthz", "GET" | "HEAD") => Response::new(200).body("text/plain", "ok\n"),
-            ("/metrics", "GET" | "HEAD") => Response::new(200).body(
-                "text/plain; version=0.0.4; charset=utf-8",
-                self.handle.metrics(),
-            ),
+            ("/metrics", "GET" | "HEAD") => {
+                Response::new(200).body("text/plain; version=0.0.4; charset=utf-8", self.handle.metrics())
+            }
             ("/healthz" | "/metrics", _) => {
-                Response::refuse(405, "this resource can only be read: use GET")
-                    .header("Allow", "GET, HEAD")
+                Response::refuse(405, "this resource can only be read: use GET").header("Allow", "GET, HEAD")
             }
             _ => Response::upgrade_required(),
         }
