@@ -85,7 +85,10 @@ pub(crate) struct Worker<S: Service, K: Kernel> {
     events: Vec<Event>,
     /// Connections to be read on in the next turn: they had more than their share, or an edge was passed over.
     ready: Vec<(u32, u64)>,
+    /// Envelopes taken out of the mailbox and not handed out yet.
     mail: VecDeque<Envelope<S::State>>,
+    /// The mailbox rang since it was last emptied: until it is, it does not ring again.
+    rung: bool,
     accepting: Accepting<K::Listener>,
     tick: Option<Tick>,
     drain: Option<Drain>,
@@ -121,6 +124,7 @@ impl<S: Service, K: Kernel> Worker<S, K> {
             events: Vec::with_capacity(EVENTS_PER_TURN),
             ready: Vec::new(),
             mail: VecDeque::new(),
+            rung: false,
             accepting: Accepting::new(listeners),
             tick: setup.tick_interval.map(|interval| Tick::new(interval, now)),
             drain: None,
@@ -145,7 +149,9 @@ impl<S: Service, K: Kernel> Worker<S, K> {
 
         for index in 0..self.events.len() {
             let token = self.events[index].token;
-            if token > listener_token(self.accepting.count()) && token != MAIL_TOKEN {
+            if token == MAIL_TOKEN {
+                self.rung = true;
+            } else if token > listener_token(self.accepting.count()) {
                 self.accepting.ready((MAIL_TOKEN - 1 - token) as usize);
             }
         }
@@ -173,11 +179,11 @@ impl<S: Service, K: Kernel> Worker<S, K> {
 
     /// How long nothing needs to be done.
     fn timeout(&self) -> Option<Duration> {
-        if !self.ready.is_empty() || !self.mail.is_empty() || self.accepting.is_ready(self.now) {
+        if !self.ready.is_empty() || !self.mail.is_empty() || self.rung || self.accepting.is_ready(self.now) {
             return Some(Duration::ZERO);
         }
         let timer = self.wheel.next().map(|tick| tick.starts_at(self.now));
-        let tick = self.tick.as_ref().map(|tick| tick.next());
+        let tick = self.tick.as_ref().map(Tick::next);
         let drain = self.drain.as_ref().map(|drain| drain.next(self.table.high()));
         [timer, tick, drain, self.accepting.next()].into_iter().flatten().min().map(|next| next.since(self.now))
     }
