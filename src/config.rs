@@ -1,6 +1,5 @@
 //! What a server is told at its start, and what follows from it for this machine.
 
-use crate::conn::Rules;
 use crate::limits::{
     DESCRIPTORS_RESERVED, MESSAGE_BYTES_CEILING, READ_PAUSE_BYTES, SCRATCH_BYTES, SLOTS_MAX, WORKERS_MAX,
 };
@@ -48,6 +47,19 @@ impl Default for Config {
             pin: false,
         }
     }
+}
+
+/// What a connection's state machine is told about the server it runs in. Durations are in ticks.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Rules {
+    pub(crate) head_timeout: Span,
+    pub(crate) decision_timeout: Span,
+    pub(crate) ping_interval: Span,
+    pub(crate) pong_timeout: Span,
+    pub(crate) close_timeout: Span,
+    pub(crate) write_timeout: Span,
+    pub(crate) message_bytes_max: usize,
+    pub(crate) queue_bytes_max: usize,
 }
 
 /// A setting that cannot be: which one, why, and what to do.

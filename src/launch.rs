@@ -9,8 +9,7 @@
 //! At the end each worker closes its listeners and sockets itself, before its thread is done: the kernel closes a
 //! table's descriptors some time after `join` has returned.
 
-use crate::config::{Config, Plan};
-use crate::conn::Rules;
+use crate::config::{Config, Plan, Rules};
 use crate::server::{Seat, StartError};
 use crate::service::Service;
 use crate::sys::{self, ListenOptions, Listener};

@@ -1,6 +1,7 @@
 //! The open WebSocket: frames in, the closing handshake.
 
-use super::{CloseRequest, Conn, Ended, Handler, Io, Phase, Rules};
+use super::{CloseRequest, Conn, Ended, Handler, Io, Phase};
+use crate::config::Rules;
 use crate::error::{End, Violation};
 use crate::limits::LINGER_BYTES_MAX;
 use crate::time::Tick;

@@ -1,6 +1,7 @@
 //! From the first byte to the open WebSocket.
 
-use super::{Conn, Handler, Io, Phase, Rules};
+use super::{Conn, Handler, Io, Phase};
+use crate::config::Rules;
 use crate::error::Refused;
 use crate::http::{
     Fields, Head, HeadScan, Response, Upgrade, field_is_valid, wants_websocket, write_switching_protocols,

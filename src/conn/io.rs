@@ -107,11 +107,3 @@ impl<'a> Io<'a> {
         self.peer.into()
     }
 }
-
-impl<T> Verdict<T> {
-    /// The connection may come in, without a subprotocol or headers.
-    #[cfg(test)]
-    pub(crate) fn accept(state: T) -> Self {
-        Self::Now(Ok(super::Opening { state, subprotocol: None, headers: Vec::new() }))
-    }
-}

@@ -28,7 +28,7 @@ pub(crate) use io::{CloseRequest, Handler, Io};
 use crate::error::{End, Refused};
 use crate::http::Response;
 use crate::mem::Outbox;
-use crate::time::{Span, Tick};
+use crate::time::Tick;
 use crate::ws::Partial;
 use handshake::Handshake;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
@@ -63,19 +63,6 @@ impl Phase {
     pub(crate) fn is_open(self) -> bool {
         matches!(self, Self::Open | Self::Pinged)
     }
-}
-
-/// What the state machine is told about the server it runs in. Durations are in ticks.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Rules {
-    pub(crate) head_timeout: Span,
-    pub(crate) decision_timeout: Span,
-    pub(crate) ping_interval: Span,
-    pub(crate) pong_timeout: Span,
-    pub(crate) close_timeout: Span,
-    pub(crate) write_timeout: Span,
-    pub(crate) message_bytes_max: usize,
-    pub(crate) queue_bytes_max: usize,
 }
 
 /// How a WebSocket ended, for the service.

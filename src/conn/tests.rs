@@ -1,1 +1,363 @@
-//! tests
+//! Scripts between a connection and its peer, in virtual time, without a socket.
+
+use super::*;
+use crate::config::{Config, Rules};
+use crate::error::Violation;
+use crate::http::Head;
+use crate::mem::Rng;
+use crate::ws::{Event, Opcode, Role, decode, encode_masked};
+use std::time::Duration;
+
+const HEAD: &str = "GET /chat HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+                    Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n";
+
+/// Echoes, and remembers what it was told.
+#[derive(Default)]
+struct Echo {
+    later: bool,
+    refused: Vec<u16>,
+    violations: Vec<Violation>,
+    messages: usize,
+}
+
+impl Handler<()> for Echo {
+    fn open(&mut self, _: &Head<'_>, _: SocketAddr) -> Verdict<()> {
+        if self.later { Verdict::Later } else { Verdict::Now(Ok(opening())) }
+    }
+
+    fn request(&mut self, _: &Head<'_>, _: SocketAddr) -> Response {
+        Response::new(200).body("text/plain", "hello")
+    }
+
+    fn ready(&mut self, _: Io<'_>, (): &mut ()) {}
+
+    fn text(&mut self, mut io: Io<'_>, (): &mut (), text: &str) {
+        self.messages += 1;
+        match text {
+            "close" => io.close(4000, "as you say"),
+            _ => io.send(Opcode::Text, text.as_bytes()).expect("there is room"),
+        }
+    }
+
+    fn binary(&mut self, mut io: Io<'_>, (): &mut (), bytes: &[u8]) {
+        self.messages += 1;
+        io.send(Opcode::Binary, bytes).expect("there is room");
+    }
+
+    fn pong(&mut self, _: Io<'_>, (): &mut (), _: &[u8]) {}
+
+    fn refused(&mut self, response: &Response, _: SocketAddr) {
+        self.refused.push(response.status());
+    }
+
+    fn violated(&mut self, violation: Violation, _: SocketAddr) {
+        self.violations.push(violation);
+    }
+}
+
+fn opening() -> Opening<()> {
+    Opening { state: (), subprotocol: None, headers: Vec::new() }
+}
+
+/// A connection, its handler, its rules, and a socket that takes what it is told to take.
+struct Pair {
+    conn: Conn<()>,
+    echo: Echo,
+    rules: Rules,
+    now: Tick,
+    output: Vec<u8>,
+    /// What reached the peer.
+    wire: Vec<u8>,
+    /// Bytes the socket takes before it is full.
+    room: usize,
+}
+
+impl Pair {
+    fn new() -> Self {
+        let now = Tick(u32::MAX - 100); // the clock wraps in every test
+        let rules = Config::default().rules().expect("the defaults are right");
+        let conn = Conn::new(([127, 0, 0, 1], 1).into(), now);
+        Self { conn, echo: Echo::default(), rules, now, output: Vec::new(), wire: Vec::new(), room: usize::MAX }
+    }
+
+    fn open() -> Self {
+        let mut pair = Self::new();
+        pair.feed(HEAD.as_bytes());
+        assert!(pair.wire.starts_with(b"HTTP/1.1 101 "));
+        pair.wire.clear();
+        pair
+    }
+
+    fn feed(&mut self, bytes: &[u8]) {
+        let mut input = bytes.to_vec();
+        self.conn.input(&mut input, self.now, &self.rules, &mut self.output, &mut self.echo);
+        self.flush();
+    }
+
+    fn say(&mut self, opcode: Opcode, payload: &[u8]) {
+        let mut frame = Vec::new();
+        encode_masked(&mut frame, opcode, payload, [1, 2, 3, 4]);
+        self.feed(&frame);
+    }
+
+    /// As the worker does it.
+    fn flush(&mut self) {
+        if self.conn.queued() == 0 {
+            let sent = self.output.len().min(self.room);
+            self.wire.extend_from_slice(&self.output[..sent]);
+            self.room -= sent;
+            if sent == self.output.len() {
+                return self.output.clear();
+            }
+            self.conn.keep(&mut self.output, sent, self.now);
+        } else if !self.output.is_empty() {
+            self.conn.keep(&mut self.output, 0, self.now);
+        }
+    }
+
+    /// The socket takes `room` more bytes.
+    fn drain(&mut self, room: usize) {
+        self.room = room;
+        while let Some(pending) = self.conn.pending().filter(|_| self.room > 0) {
+            let sent = pending.len().min(self.room);
+            self.wire.extend_from_slice(&pending[..sent]);
+            self.room -= sent;
+            self.conn.wrote(sent, self.now, &mut self.output);
+            self.flush();
+        }
+    }
+
+    /// Lets time pass, and the timer fire.
+    fn pass(&mut self, seconds: u64) -> Option<Tick> {
+        self.now = self.now + crate::time::Span::covering(Duration::from_secs(seconds));
+        let again = self.conn.timer(self.now, &self.rules, &mut self.output, &mut self.echo);
+        self.flush();
+        again
+    }
+
+    /// The frames on the wire, as a client reads them.
+    fn heard(&mut self) -> Vec<String> {
+        let (mut wire, mut partial, mut at) = (std::mem::take(&mut self.wire), None, 0);
+        let rules = crate::ws::Rules { role: Role::Client, message_bytes_max: 1 << 24 };
+        let mut heard = Vec::new();
+        while let Some(event) = decode(&mut partial, &mut wire, &mut at, rules).expect("the server keeps to the RFC") {
+            heard.push(match event {
+                Event::Text(text) => text.to_owned(),
+                Event::Binary(bytes) => format!("{} bytes", bytes.len()),
+                Event::Ping(_) => "ping".into(),
+                Event::Pong(payload) => format!("pong {}", String::from_utf8_lossy(payload)),
+                Event::Close(close) => format!("close {:?} {}", close.code, close.reason),
+            });
+        }
+        heard
+    }
+}
+
+#[test]
+fn an_idle_connection_owns_nothing() {
+    let mut pair = Pair::open();
+    pair.say(Opcode::Text, b"hello");
+    assert_eq!(pair.heard(), ["hello"]);
+    assert!(pair.conn.rare.is_none());
+}
+
+#[test]
+fn a_head_byte_by_byte_opens_like_a_whole_one() {
+    let mut pair = Pair::new();
+    HEAD.bytes().for_each(|byte| pair.feed(&[byte]));
+    assert_eq!(pair.conn.phase(), Phase::Open);
+    assert!(pair.conn.rare.is_none(), "nothing of it is kept");
+}
+
+#[test]
+fn a_frame_behind_the_head_is_not_lost() {
+    let mut pair = Pair::new();
+    let mut bytes = HEAD.as_bytes().to_vec();
+    encode_masked(&mut bytes, Opcode::Text, b"early", [9, 9, 9, 9]);
+    let cut = bytes.len() - 3;
+    pair.feed(&bytes[..cut]);
+    pair.feed(&bytes[cut..]);
+    assert!(pair.wire.ends_with(b"\r\n\r\n\x81\x05early"));
+}
+
+#[test]
+fn a_later_verdict_finds_what_came_meanwhile() {
+    let mut pair = Pair::new();
+    pair.echo.later = true;
+    let mut bytes = HEAD.as_bytes().to_vec();
+    encode_masked(&mut bytes, Opcode::Text, b"early", [9, 9, 9, 9]);
+    pair.feed(&bytes);
+    assert_eq!((pair.conn.phase(), pair.conn.wants_input(), pair.wire.len()), (Phase::Deciding, false, 0));
+    assert!(pair.conn.answer(Ok(opening()), pair.now, &pair.rules, &mut pair.output, &mut pair.echo));
+    pair.flush();
+    assert!(pair.wire.ends_with(b"\r\n\r\n\x81\x05early"));
+    assert!(!pair.conn.answer(Ok(opening()), pair.now, &pair.rules, &mut pair.output, &mut pair.echo), "only once");
+}
+
+#[test]
+fn deadlines_before_the_handshake_answer_and_end() {
+    let mut pair = Pair::new();
+    pair.feed(b"GET / HT");
+    assert_eq!(pair.pass(10), None);
+    assert!(pair.wire.starts_with(b"HTTP/1.1 408 "));
+    assert_eq!((pair.conn.phase(), &*pair.echo.refused), (Phase::Refusing, &[408][..]));
+
+    let mut pair = Pair::new();
+    pair.echo.later = true;
+    pair.feed(HEAD.as_bytes());
+    assert_eq!(pair.pass(10), None);
+    assert!(pair.wire.starts_with(b"HTTP/1.1 503 "));
+    assert!(!pair.conn.answer(Ok(opening()), pair.now, &pair.rules, &mut pair.output, &mut pair.echo), "too late");
+}
+
+#[test]
+fn who_is_silent_is_pinged_and_then_closed() {
+    let mut pair = Pair::open();
+    assert_eq!(pair.pass(25), None);
+    assert_eq!((pair.heard(), pair.conn.phase()), (vec!["ping".to_owned()], Phase::Pinged));
+    assert_eq!(pair.pass(20), None);
+    assert_eq!(pair.heard(), ["close Some(1011) ping timeout"]);
+    assert_eq!(pair.conn.phase(), Phase::Resetting);
+    assert_eq!(pair.conn.ended().map(|ended| (ended.end, ended.clean)), Some((End::PingTimeout, false)));
+}
+
+#[test]
+fn any_byte_counts_as_life() {
+    let mut pair = Pair::open();
+    pair.pass(25);
+    pair.feed(&[0x81]); // the first byte of a frame
+    assert_eq!(pair.conn.phase(), Phase::Open);
+    // The pong's deadline fires and finds a newer stamp.
+    let said_at = pair.now;
+    assert_eq!(pair.pass(5), Some(said_at + pair.rules.ping_interval));
+    assert_eq!(pair.heard(), ["ping"]);
+}
+
+#[test]
+fn the_first_ping_comes_after_a_random_half_to_whole_interval() {
+    let pair = Pair::open();
+    let mut rng = Rng::new(1);
+    let waits: Vec<_> =
+        (0..1000).map(|_| pair.conn.deadline(pair.now, &pair.rules, &mut rng).minus(pair.now) as u32).collect();
+    let interval = pair.rules.ping_interval.0;
+    let (least, most) = (waits.iter().min().expect("a thousand"), waits.iter().max().expect("a thousand"));
+    assert!((interval / 2..interval * 6 / 10).contains(least) && (interval * 9 / 10..=interval).contains(most));
+}
+
+#[test]
+fn a_close_is_echoed_and_the_connection_finishes() {
+    let mut pair = Pair::open();
+    pair.say(Opcode::Close, b"\x0b\xb8bye");
+    assert_eq!((pair.heard(), pair.conn.phase()), (vec!["close Some(3000) ".to_owned()], Phase::Finishing));
+    let ended = pair.conn.ended().expect("settled");
+    assert_eq!((ended.end, ended.code, &*ended.reason, ended.clean), (End::PeerClosed, 3000, "bye", true));
+}
+
+#[test]
+fn after_our_close_only_the_peers_counts() {
+    let mut pair = Pair::open();
+    pair.say(Opcode::Text, b"close");
+    assert_eq!((pair.heard(), pair.conn.phase()), (vec!["close Some(4000) as you say".to_owned()], Phase::Closing));
+    pair.say(Opcode::Text, b"late");
+    pair.say(Opcode::Ping, b"late");
+    assert_eq!((pair.heard().len(), pair.echo.messages), (0, 1));
+    pair.say(Opcode::Close, b"\x0f\xa0");
+    assert_eq!((pair.heard().len(), pair.conn.phase()), (0, Phase::Finishing));
+    assert!(pair.conn.ended().is_some_and(|ended| ended.clean));
+}
+
+#[test]
+fn a_close_that_is_not_answered_ends_in_a_reset_whatever_the_peer_sends() {
+    let mut pair = Pair::open();
+    pair.say(Opcode::Text, b"close");
+    let deadline = pair.conn.deadline(pair.now, &pair.rules, &mut Rng::new(1));
+    assert_eq!(deadline, pair.now + pair.rules.close_timeout);
+    pair.say(Opcode::Text, b"still here");
+    assert_eq!((pair.pass(3), pair.conn.phase()), (None, Phase::Resetting));
+}
+
+#[test]
+fn a_violation_is_answered_once_and_nothing_more_is_read() {
+    let mut pair = Pair::open();
+    let mut bytes = Vec::new();
+    encode_masked(&mut bytes, Opcode::Text, b"before", [1, 1, 1, 1]);
+    bytes.extend_from_slice(&[0x81, 0x01, b'x']); // not masked
+    encode_masked(&mut bytes, Opcode::Text, b"after", [1, 1, 1, 1]);
+    pair.feed(&bytes);
+    let heard = pair.heard();
+    assert_eq!((heard.len(), &*heard[0]), (2, "before"));
+    assert!(heard[1].starts_with("close Some(1002)"));
+    assert_eq!((pair.conn.phase(), &*pair.echo.violations), (Phase::Refusing, &[Violation::Unmasked][..]));
+    pair.say(Opcode::Text, b"after");
+    assert_eq!((pair.heard().len(), pair.echo.messages), (0, 1));
+}
+
+#[test]
+fn a_violation_after_our_close_sends_no_second_one() {
+    let mut pair = Pair::open();
+    pair.say(Opcode::Text, b"close");
+    pair.heard();
+    pair.feed(&[0x81, 0x01, b'x']);
+    assert_eq!((pair.heard().len(), pair.conn.phase()), (0, Phase::Refusing));
+    assert!(pair.conn.ended().is_some_and(|ended| ended.end == End::ServiceClosed));
+}
+
+#[test]
+fn of_the_pings_to_a_full_socket_only_the_latest_is_answered() {
+    let mut pair = Pair::open();
+    pair.room = 3;
+    pair.say(Opcode::Binary, &[7; 100]);
+    for n in 0..1000 {
+        pair.say(Opcode::Ping, n.to_string().as_bytes());
+    }
+    assert!(pair.conn.queued() <= 100);
+    pair.drain(usize::MAX);
+    assert_eq!(pair.heard(), ["100 bytes", "pong 999"]);
+    assert!(pair.conn.rare.is_none());
+}
+
+#[test]
+fn a_connection_with_much_to_write_is_not_read() {
+    let mut pair = Pair::open();
+    pair.room = 0;
+    while pair.conn.wants_input() {
+        pair.say(Opcode::Binary, &[7; 10_000]);
+    }
+    assert!(pair.conn.queued() >= crate::limits::READ_PAUSE_BYTES);
+    pair.drain(50_000);
+    assert!(pair.conn.wants_input());
+}
+
+#[test]
+fn a_stalled_writer_is_reset_and_progress_puts_that_off() {
+    let mut pair = Pair::open();
+    pair.room = 0;
+    pair.say(Opcode::Binary, &[7; 1000]);
+    assert!(pair.pass(20).is_some());
+    pair.drain(10);
+    assert!(pair.pass(20).is_some(), "it took ten bytes twenty seconds ago");
+    assert_eq!((pair.pass(11), pair.conn.phase()), (None, Phase::Resetting));
+    assert!(pair.conn.ended().is_some_and(|ended| ended.end == End::WriteStall));
+}
+
+#[test]
+fn a_peer_that_never_ends_is_not_read_for_ever() {
+    let mut pair = Pair::new();
+    pair.feed(b"BAD\r\n\r\n");
+    assert_eq!(pair.conn.phase(), Phase::Refusing);
+    pair.conn.linger();
+    for _ in 0..=crate::limits::LINGER_BYTES_MAX / 60_000 {
+        assert_eq!(pair.conn.phase(), Phase::Lingering);
+        pair.feed(&[b'x'; 60_000]);
+    }
+    assert_eq!(pair.conn.phase(), Phase::Resetting);
+}
+
+#[test]
+fn plain_requests_are_answered_and_done_with() {
+    let mut pair = Pair::new();
+    pair.feed(b"GET / HTTP/1.1\r\nHost: a\r\n\r\nGET /secret HTTP/1.1\r\nHost: a\r\n\r\n");
+    assert!(pair.wire.ends_with(b"hello"));
+    assert_eq!((pair.conn.phase(), pair.echo.refused.len()), (Phase::Refusing, 0));
+    assert_eq!(pair.wire.windows(5).filter(|window| window == b"hello").count(), 1);
+}

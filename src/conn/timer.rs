@@ -12,7 +12,8 @@
 //!
 //! Activity only stamps the connection; a timer that fires and finds a newer stamp is armed again.
 
-use super::{Conn, Ended, Handler, Phase, Rules};
+use super::{Conn, Ended, Handler, Phase};
+use crate::config::Rules;
 use crate::error::{End, Refused};
 use crate::mem::Rng;
 use crate::time::{Span, Tick};

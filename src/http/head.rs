@@ -167,9 +167,22 @@ impl<'a> Head<'a> {
             Err(Refused::HostMissing) if !self.is_http11() => return Ok(()),
             host => host?,
         };
-        let allowed = |byte: &u8| byte.is_ascii_alphanumeric() || b"-._~!$&'()*+;=%:[]".contains(byte);
-        if host.is_empty() || !host.iter().all(allowed) { Err(Refused::HostInvalid) } else { Ok(()) }
+        if host_is_valid(host) { Ok(()) } else { Err(Refused::HostInvalid) }
     }
+}
+
+/// Whether it is HOST or HOST:PORT, the host a name, an IPv4 address or an IPv6 address in brackets (RFC 3986,
+/// section 3.2.2), as far as the characters go.
+fn host_is_valid(host: &[u8]) -> bool {
+    let (name, port) = match host.iter().rposition(|&byte| byte == b':' || byte == b']') {
+        Some(colon) if host[colon] == b':' => (&host[..colon], &host[colon + 1..]),
+        _ => (host, &host[..0]),
+    };
+    let name_is_valid = match name {
+        [b'[', address @ .., b']'] => address.iter().all(|byte| byte.is_ascii_hexdigit() || b":.".contains(byte)),
+        _ => name.iter().all(|byte| byte.is_ascii_alphanumeric() || b"-._~!$&'()*+;=%".contains(byte)),
+    };
+    !name.is_empty() && name_is_valid && port.iter().all(u8::is_ascii_digit)
 }
 
 /// The path and query of a target in origin-form or absolute-form (RFC 9112, section 3.2).
@@ -195,7 +208,7 @@ fn diagnose(bytes: &[u8], error: httparse::Error) -> Refused {
         return Refused::NulByte;
     }
     match error {
-        httparse::Error::Version => Refused::BadVersion,
+        httparse::Error::Version | httparse::Error::Token => diagnose_request_line(bytes),
         httparse::Error::TooManyHeaders => Refused::TooManyFields,
         httparse::Error::HeaderName | httparse::Error::HeaderValue => bytes
             .split(|&byte| byte == b'\n')
@@ -209,6 +222,16 @@ fn diagnose(bytes: &[u8], error: httparse::Error) -> Refused {
                 }
             })
             .unwrap_or(Refused::BadHeader),
+        _ => Refused::BadRequestLine,
+    }
+}
+
+fn diagnose_request_line(bytes: &[u8]) -> Refused {
+    let line = bytes.trim_ascii_start().split(|&byte| byte == b'\r').next().unwrap_or_default();
+    let parts: Vec<_> = line.split(|&byte| byte == b' ').collect();
+    match parts[..] {
+        [_, target, _] if !target.iter().all(u8::is_ascii_graphic) => Refused::BadTarget,
+        [_, _, version] if version != b"HTTP/1.1" && version != b"HTTP/1.0" => Refused::BadVersion,
         _ => Refused::BadRequestLine,
     }
 }
@@ -272,6 +295,8 @@ mod tests {
             ("GET / HTTP/2.0\r\nHost: a\r\n\r\n", Refused::BadVersion),
             ("GET /\r\nHost: a\r\n\r\n", Refused::BadRequestLine),
             ("GET  / HTTP/1.1\r\nHost: a\r\n\r\n", Refused::BadRequestLine),
+            ("GET /a\x01 HTTP/1.1\r\nHost: a\r\n\r\n", Refused::BadTarget),
+            ("GET /a b HTTP/1.1\r\nHost: a\r\n\r\n", Refused::BadRequestLine),
             ("GET /ä HTTP/1.1\r\nHost: a\r\n\r\n", Refused::BadTarget),
             ("GET * HTTP/1.1\r\nHost: a\r\n\r\n", Refused::BadTarget),
             ("GET /a#b HTTP/1.1\r\nHost: a\r\n\r\n", Refused::BadTarget),
@@ -306,6 +331,16 @@ mod tests {
             assert_eq!(parse(&head), Ok(("GET".into(), path.into(), query.map(Into::into))), "{target}");
         }
         assert!(parse("GET / HTTP/1.0\r\n\r\n").is_ok());
+    }
+
+    #[test]
+    fn hosts_are_names_or_addresses_with_a_port() {
+        for host in ["a", "a.b-c:80", "127.0.0.1:8080", "[::1]", "[::1]:8080", "a:", "xn--a%20"] {
+            assert!(host_is_valid(host.as_bytes()), "{host}");
+        }
+        for host in ["", ":80", "a:b", "a:80:80", "::1", "[::1", "[::1]a", "[x]", "a b", "a/b", "a@b", "a,b"] {
+            assert!(!host_is_valid(host.as_bytes()), "{host}");
+        }
     }
 
     #[test]

@@ -4,7 +4,8 @@ use super::glue::Glue;
 use super::kernel::{Event, Kernel};
 use super::table::Entry;
 use super::{SERIAL_BITS, Worker, token};
-use crate::conn::{Conn, Ended, Opening, Phase, Rules};
+use crate::config::Rules;
+use crate::conn::{Conn, Ended, Opening, Phase};
 use crate::error::End;
 use crate::http::Response;
 use crate::metrics::{Count, Metrics};
@@ -115,6 +116,7 @@ impl<S: Service, K: Kernel> Worker<S, K> {
             service: &mut self.service,
             metrics: &self.shared.ports[usize::from(self.index)].metrics,
             log: &mut self.log,
+            draining: self.drain.is_some(),
             id: ConnId { worker: self.index, slot, serial },
             now: self.now,
         };

@@ -1,7 +1,7 @@
 //! Puts the user's service behind the connections' handler.
 
 use crate::conn::{Handler, Io, Verdict};
-use crate::error::Violation;
+use crate::error::{Refused, Violation};
 use crate::http::{Head, Response};
 use crate::limits::LOG_LINES_PER_SECOND;
 use crate::metrics::Metrics;
@@ -15,6 +15,8 @@ pub(super) struct Glue<'a, S: Service> {
     pub(super) service: &'a mut S,
     pub(super) metrics: &'a Metrics,
     pub(super) log: &'a mut LogBudget,
+    /// Nobody comes in any more.
+    pub(super) draining: bool,
     pub(super) id: ConnId,
     pub(super) now: Millis,
 }
@@ -30,6 +32,9 @@ impl<S: Service> Glue<'_, S> {
 
 impl<S: Service> Handler<S::State> for Glue<'_, S> {
     fn open(&mut self, head: &Head<'_>, peer: SocketAddr) -> Verdict<S::State> {
+        if self.draining {
+            return Verdict::Now(Err(Refused::Draining.into()));
+        }
         match self.service.open(&Request { head, peer, id: self.id }) {
             Decision::Now(Ok(accept)) => Verdict::Now(Ok(accept.0)),
             Decision::Now(Err(response)) => Verdict::Now(Err(response)),

@@ -26,7 +26,8 @@ pub(crate) use kernel::{Kernel, Machine};
 pub(crate) use mail::{Envelope, Port, Shared};
 pub(crate) use table::Live;
 
-use crate::conn::{Rules, Verdict};
+use crate::config::Rules;
+use crate::conn::Verdict;
 use crate::error::End;
 use crate::limits::{ENVELOPES_PER_TURN, EVENTS_PER_TURN, OUTPUT_KEEP_BYTES, SCRATCH_BYTES, TIMERS_PER_TURN};
 use crate::mem::{Rng, Wheel};

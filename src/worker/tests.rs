@@ -1,1 +1,351 @@
-//! tests
+//! The real worker over a scripted kernel: what the loop does when the machine misbehaves.
+
+use super::*;
+use crate::config::Config;
+use crate::mem::Mailbox;
+use crate::metrics::Metrics;
+use crate::service::{Accept, Connection, Decision, Message, Request};
+use crate::sys::Wake;
+use std::cell::RefCell;
+use std::io::ErrorKind;
+use std::net::SocketAddr;
+use std::rc::Rc;
+
+const HEAD: &[u8] = b"GET / HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+                      Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n";
+const HELLO: &[u8] = b"\x81\x85\0\0\0\0hello";
+
+#[derive(Debug)]
+struct Echo;
+
+impl Service for Echo {
+    type State = ();
+
+    fn open(&mut self, _: &Request<'_>) -> Decision<()> {
+        Accept::new(()).into()
+    }
+
+    fn message(&mut self, connection: &mut Connection<'_, ()>, message: Message<'_>) {
+        let _ = connection.send(message);
+    }
+}
+
+/// One connection as both sides see it.
+#[derive(Debug, Default)]
+struct Wire {
+    input: VecDeque<u8>,
+    output: Vec<u8>,
+    /// Bytes the socket still takes; `None` is any number.
+    room: Option<usize>,
+    /// What the next read meets when the input is used up.
+    error: Option<ErrorKind>,
+    token: Option<u64>,
+    closed: bool,
+}
+
+type Shared_ = Rc<RefCell<Wire>>;
+
+/// Dropping it closes it, like the real one.
+#[derive(Debug)]
+struct Socket(Shared_);
+
+impl Drop for Socket {
+    fn drop(&mut self) {
+        self.0.borrow_mut().closed = true;
+    }
+}
+
+#[derive(Debug, Default)]
+struct Script {
+    now: u64,
+    /// What accept gives, in this order; then it would block.
+    accepts: VecDeque<Result<Shared_, i32>>,
+    events: Vec<Event>,
+    spare_released: usize,
+    timeout: Option<Duration>,
+}
+
+#[derive(Debug, Clone, Default)]
+struct Scripted(Rc<RefCell<Script>>);
+
+impl Kernel for Scripted {
+    type Socket = Socket;
+    type Listener = ();
+
+    fn wait(&mut self, timeout: Option<Duration>, events: &mut Vec<Event>) -> io::Result<()> {
+        let mut script = self.0.borrow_mut();
+        script.timeout = timeout;
+        events.append(&mut script.events);
+        Ok(())
+    }
+
+    fn now(&mut self) -> Millis {
+        Millis(self.0.borrow().now)
+    }
+
+    fn register_listener(&mut self, (): &(), _: u64) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn register(&mut self, socket: &Socket, token: u64) -> io::Result<()> {
+        socket.0.borrow_mut().token = Some(token);
+        Ok(())
+    }
+
+    fn accept(&mut self, (): &()) -> io::Result<(Socket, SocketAddr)> {
+        match self.0.borrow_mut().accepts.pop_front() {
+            None => Err(ErrorKind::WouldBlock.into()),
+            Some(Err(code)) => Err(io::Error::from_raw_os_error(code)),
+            Some(Ok(wire)) => Ok((Socket(wire), ([127, 0, 0, 1], 1).into())),
+        }
+    }
+
+    fn recv(&mut self, socket: &Socket, buffer: &mut [u8]) -> io::Result<usize> {
+        let mut wire = socket.0.borrow_mut();
+        assert!(!wire.closed);
+        if wire.input.is_empty() {
+            return match wire.error.unwrap_or(ErrorKind::WouldBlock) {
+                ErrorKind::UnexpectedEof => Ok(0),
+                error => Err(error.into()),
+            };
+        }
+        let count = wire.input.len().min(buffer.len());
+        buffer.iter_mut().zip(wire.input.drain(..count)).for_each(|(to, byte)| *to = byte);
+        Ok(count)
+    }
+
+    fn send(&mut self, socket: &Socket, bytes: &[u8]) -> io::Result<usize> {
+        let mut wire = socket.0.borrow_mut();
+        assert!(!wire.closed);
+        let count = bytes.len().min(wire.room.unwrap_or(usize::MAX));
+        if count == 0 {
+            return Err(ErrorKind::WouldBlock.into());
+        }
+        wire.room = wire.room.map(|room| room - count);
+        wire.output.extend_from_slice(&bytes[..count]);
+        Ok(count)
+    }
+
+    fn shutdown_write(&mut self, _: &Socket) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn reset(&mut self, _: Socket) {}
+
+    fn release_spare(&mut self) {
+        self.0.borrow_mut().spare_released += 1;
+    }
+
+    fn restore_spare(&mut self) {}
+}
+
+struct Stage {
+    worker: Worker<Echo, Scripted>,
+    script: Rc<RefCell<Script>>,
+}
+
+impl Stage {
+    fn new() -> Self {
+        let kernel = Scripted::default();
+        let script = Rc::clone(&kernel.0);
+        let wake = Wake::new().expect("an eventfd");
+        let live = Arc::new(Live::new(16));
+        let port = Port { mailbox: Mailbox::default(), wake, live, metrics: Metrics::default() };
+        let setup = Setup {
+            index: 0,
+            slots: 16,
+            rules: Config::default().rules().expect("the defaults are right"),
+            tick_interval: None,
+            seed: 1,
+            shared: Arc::new(Shared::new(Box::new([port]), 16)),
+        };
+        Self { worker: Worker::new(kernel, Echo, setup, vec![()]).expect("it starts"), script }
+    }
+
+    fn turn(&mut self) {
+        assert!(self.worker.turn().expect("the script does not fail"));
+    }
+
+    /// A client whose request is there when it is accepted.
+    fn client(&mut self) -> Shared_ {
+        let wire = Rc::new(RefCell::new(Wire { input: HEAD.iter().copied().collect(), ..Wire::default() }));
+        self.script.borrow_mut().accepts.push_back(Ok(Rc::clone(&wire)));
+        self.connectable();
+        wire
+    }
+
+    fn connectable(&mut self) {
+        self.event(listener_token(0), |_| {});
+    }
+
+    fn event(&mut self, token: u64, change: impl FnOnce(&mut Event)) {
+        let mut event = Event { token, readable: true, writable: true, read_closed: false, error: false };
+        change(&mut event);
+        self.script.borrow_mut().events.push(event);
+    }
+
+    fn say(&mut self, wire: &Shared_, bytes: &[u8]) {
+        wire.borrow_mut().input.extend(bytes);
+        let token = wire.borrow().token.expect("registered");
+        self.event(token, |_| {});
+    }
+
+    fn metrics(&self) -> &Metrics {
+        &self.worker.port().metrics
+    }
+
+    /// Nothing is left of anybody.
+    fn assert_empty(&self) {
+        assert_eq!((self.worker.table.len(), self.worker.wheel.len()), (0, 0));
+        let metrics = self.metrics();
+        assert_eq!((metrics.opening.read(), metrics.open.read(), metrics.closing.read()), (0, 0, 0));
+        assert!(self.worker.output.is_empty());
+    }
+}
+
+#[test]
+fn a_deferred_request_is_answered_as_it_is_accepted() {
+    let mut stage = Stage::new();
+    let client = stage.client();
+    stage.turn();
+    assert!(client.borrow().output.starts_with(b"HTTP/1.1 101 "));
+    stage.say(&client, HELLO);
+    stage.turn();
+    assert!(client.borrow().output.ends_with(b"\x81\x05hello"));
+}
+
+#[test]
+fn a_stale_event_for_a_reused_slot_is_dropped() {
+    let mut stage = Stage::new();
+    let first = stage.client();
+    stage.turn();
+    let stale = first.borrow().token.expect("registered");
+    // It resets; in the same batch the listener has the next one, which gets the same slot, and then the kernel has
+    // one more event of the first.
+    first.borrow_mut().error = Some(ErrorKind::ConnectionReset);
+    stage.event(stale, |event| event.error = true);
+    stage.turn();
+    assert!(first.borrow().closed);
+    let second = stage.client();
+    stage.event(stale, |event| event.error = true);
+    stage.turn();
+    let fresh = second.borrow().token.expect("registered");
+    assert_eq!(stale >> SERIAL_BITS, fresh >> SERIAL_BITS, "the slot is the same");
+    assert!(!second.borrow().closed);
+    assert_eq!(stage.metrics().stale_events.read(), 1);
+}
+
+#[test]
+fn a_full_table_neither_spins_nor_loses_the_listener() {
+    let mut stage = Stage::new();
+    const EMFILE: i32 = 24;
+    let told = Rc::new(RefCell::new(Wire { input: HEAD.iter().copied().collect(), ..Wire::default() }));
+    stage.script.borrow_mut().accepts.extend([Err(EMFILE), Ok(Rc::clone(&told))]);
+    let waiting = stage.client(); // behind them in the queue; its edge is the last there will be
+    stage.turn();
+    assert!(told.borrow().output.starts_with(b"HTTP/1.1 503 ") && told.borrow().closed);
+    assert_eq!(stage.script.borrow().spare_released, 1);
+    stage.turn();
+    let timeout = stage.script.borrow().timeout.expect("it does not sleep for ever");
+    assert!(timeout > Duration::from_millis(50) && timeout <= Duration::from_secs(1), "{timeout:?}");
+    assert!(waiting.borrow().output.is_empty());
+    stage.script.borrow_mut().now += 200;
+    stage.turn();
+    stage.turn();
+    assert!(waiting.borrow().output.starts_with(b"HTTP/1.1 101 "));
+}
+
+#[test]
+fn a_client_that_gave_up_in_the_queue_does_not_stop_the_others() {
+    let mut stage = Stage::new();
+    const ECONNABORTED: i32 = 103;
+    stage.script.borrow_mut().accepts.push_back(Err(ECONNABORTED));
+    let client = stage.client();
+    stage.turn();
+    assert!(client.borrow().output.starts_with(b"HTTP/1.1 101 "));
+}
+
+#[test]
+fn whoever_comes_when_all_slots_are_taken_is_told() {
+    let mut stage = Stage::new();
+    let taken: Vec<_> = (0..16).map(|_| stage.client()).collect();
+    let late = stage.client();
+    stage.turn();
+    assert!(taken.iter().all(|client| client.borrow().output.starts_with(b"HTTP/1.1 101 ")));
+    assert!(late.borrow().output.starts_with(b"HTTP/1.1 503 ") && late.borrow().closed);
+    taken[3].borrow_mut().error = Some(ErrorKind::UnexpectedEof);
+    let token = taken[3].borrow().token.expect("registered");
+    stage.event(token, |event| event.read_closed = true);
+    let next = stage.client();
+    stage.turn();
+    stage.turn();
+    let answered = next.borrow().output.starts_with(b"HTTP/1.1 ");
+    assert!(answered);
+}
+
+#[test]
+fn data_and_end_in_one_event_are_both_seen() {
+    let mut stage = Stage::new();
+    let client = stage.client();
+    stage.turn();
+    client.borrow_mut().error = Some(ErrorKind::UnexpectedEof);
+    client.borrow_mut().input.extend(HELLO);
+    let token = client.borrow().token.expect("registered");
+    stage.event(token, |event| event.read_closed = true);
+    stage.turn();
+    assert!(client.borrow().output.ends_with(b"\x81\x05hello") && client.borrow().closed);
+    stage.assert_empty();
+}
+
+#[test]
+fn a_peer_that_vanishes_mid_write_frees_everything() {
+    let mut stage = Stage::new();
+    let client = stage.client();
+    stage.turn();
+    client.borrow_mut().room = Some(3);
+    stage.say(&client, HELLO);
+    stage.turn();
+    assert!(client.borrow().output.ends_with(b"\x81\x05h"));
+    client.borrow_mut().error = Some(ErrorKind::ConnectionReset);
+    let token = client.borrow().token.expect("registered");
+    stage.event(token, |event| (event.error, event.writable) = (true, false));
+    stage.turn();
+    assert!(client.borrow().closed);
+    stage.assert_empty();
+}
+
+#[test]
+fn what_a_full_socket_left_over_follows_when_it_takes_more() {
+    let mut stage = Stage::new();
+    let client = stage.client();
+    stage.turn();
+    let answer = client.borrow().output.len();
+    client.borrow_mut().room = Some(0);
+    stage.say(&client, HELLO);
+    stage.turn();
+    for _ in 0..7 {
+        client.borrow_mut().room = Some(1);
+        let token = client.borrow().token.expect("registered");
+        stage.event(token, |event| event.readable = false);
+        stage.turn();
+    }
+    assert_eq!(&client.borrow().output[answer..], b"\x81\x05hello");
+}
+
+#[test]
+fn a_flood_is_read_a_scratch_at_a_time() {
+    let mut stage = Stage::new();
+    let (flood, other) = (stage.client(), stage.client());
+    stage.turn();
+    stage.say(&flood, &b"\x81\x80\0\0\0\0".repeat(100_000));
+    stage.say(&other, HELLO);
+    stage.turn();
+    assert!(other.borrow().output.ends_with(b"\x81\x05hello"), "served in the same turn");
+    assert_eq!(flood.borrow().input.len(), 600_000 - SCRATCH_BYTES);
+    for _ in 0..9 {
+        stage.turn();
+        assert_eq!(stage.script.borrow().timeout, Some(Duration::ZERO), "no edge will tell of the rest");
+    }
+    assert!(flood.borrow().input.is_empty());
+    assert_eq!(stage.metrics().messages_in.read(), 100_001);
+}

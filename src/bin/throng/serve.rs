@@ -124,7 +124,7 @@ pub(crate) fn run(options: &Options) -> Result<(), Box<dyn Error>> {
     let (workers, most) = (running.workers(), running.connections_max());
     for address in running.addresses() {
         log::info!(
-            "throng {} listening on {address}: {workers} workers, up to {most} connections",
+            "throng {} listening on {address} with {workers} workers for up to {most} connections",
             env!("CARGO_PKG_VERSION")
         );
     }
