@@ -214,7 +214,9 @@ fn a_later_decision_can_be_a_refusal_or_none_at_all() {
     let response = raw.response();
     assert_eq!((response.status, &*response.problem()["code"]), (503, "decision_timeout"));
     drop(raw);
-    eventually("the token is stale", PATIENCE, || site.handle.answer(token, Ok(Accept::new(String::new()))) == Err(Gone));
+    eventually("the token is stale", PATIENCE, || {
+        site.handle.answer(token, Ok(Accept::new(String::new()))) == Err(Gone)
+    });
 }
 
 #[test]

@@ -1,0 +1,116 @@
+"""Starts `throng serve --echo` on a free port for a test, and always ends it.
+
+THRONG_BIN        the binary (default: target/release/throng)
+THRONG_NODE_ENV   the folder whose node_modules has `ws` (default: target/test-env/node)
+"""
+
+import os
+import re
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+
+import drivers
+
+TARGET = Path(os.environ.get("CARGO_TARGET_DIR", Path(__file__).parents[2] / "target")).resolve()
+THRONG = Path(os.environ.get("THRONG_BIN", TARGET / "release" / "throng"))
+NODE_ENV = Path(os.environ.get("THRONG_NODE_ENV", TARGET / "test-env" / "node"))
+
+START_S_MAX = 10
+# Beyond what any test lets the server take: a server that needs longer hangs.
+EXIT_S_MAX = 10
+
+
+def pytest_configure(config):
+    config.addinivalue_line("markers", "node: needs Node and its `ws` package")
+    if not THRONG.exists():
+        pytest.exit(f"{THRONG} is missing: cargo build --release", returncode=2)
+
+
+class Throng:
+    """A running server. Its log is a file, because an unread pipe would stall it once full."""
+
+    def __init__(self, log_path: Path, *options: str):
+        self.log_path = log_path
+        with open(log_path, "w") as log:
+            self.process = subprocess.Popen([THRONG, "serve", "--echo", *options], stderr=log)
+
+    @property
+    def log(self) -> str:
+        return self.log_path.read_text()
+
+    def addresses(self, count: int) -> list[str]:
+        """Where it listens, once it says so: one log line for each address."""
+        deadline = time.monotonic() + START_S_MAX
+        while len(found := re.findall(r"listening on (\S+:\d+)", self.log)) < count:
+            assert self.process.poll() is None, f"the server did not start:\n{self.log}"
+            assert time.monotonic() < deadline, f"no `listening on` in time:\n{self.log}"
+            time.sleep(0.01)
+        return found
+
+    @property
+    def address(self) -> str:
+        return self.addresses(1)[0]
+
+    @property
+    def url(self) -> str:
+        return f"ws://{self.address}/"
+
+    def signal(self, number: int = signal.SIGTERM) -> None:
+        self.process.send_signal(number)
+
+    def exit_status(self, timeout_s: float = EXIT_S_MAX) -> int:
+        return self.process.wait(timeout_s)
+
+
+@pytest.fixture
+def start(tmp_path):
+    """`start("--option", ...)` runs a server; after the test each is ended and its log checked."""
+    servers = []
+
+    def start(*options: str, listen: tuple[str, ...] = ("127.0.0.1:0",)) -> Throng:
+        listens = [option for address in listen for option in ("--listen", address)]
+        log_path = tmp_path / f"throng-{len(servers)}.log"
+        # Short, because tests wait for its end; an option may be given only once.
+        drain = () if "--drain" in options else ("--drain", "0.2")
+        server = Throng(log_path, *listens, *drain, *options)
+        servers.append(server)
+        server.addresses(len(listen))
+        return server
+
+    yield start
+    for server in servers:
+        server.process.kill()
+        server.process.wait()
+        print(server.log)  # pytest shows it when the test failed
+        assert "panicked" not in server.log, server.log
+
+
+@pytest.fixture(
+    params=[
+        "websockets",
+        "websocket-client",
+        pytest.param("node-ws", marks=pytest.mark.node),
+    ]
+)
+def connect(request):
+    """`connect(url)` opens a client of each kind in turn."""
+    open_clients = []
+
+    def connect(url: str) -> drivers.Client:
+        match request.param:
+            case "websockets":
+                client = drivers.Websockets(url)
+            case "websocket-client":
+                client = drivers.WebsocketClient(url)
+            case "node-ws":
+                client = drivers.NodeWs(url, NODE_ENV)
+        open_clients.append(client)
+        return client
+
+    yield connect
+    for client in open_clients:
+        client.abandon()

@@ -1,0 +1,41 @@
+//! The real binary as a child process, and a peer made of a bare `TcpStream`.
+//!
+//! Nothing here uses the library: what these tests know of HTTP and WebSocket is written a second time,
+//! from the RFCs, so that a misreading in `src` cannot vouch for itself. Every wait is bounded.
+
+#![allow(dead_code, reason = "each test crate uses its own part")]
+
+mod client;
+mod process;
+
+pub(crate) use client::*;
+pub(crate) use process::*;
+
+use std::thread;
+use std::time::{Duration, Instant};
+
+/// How long anything that ought to happen at once may take on a busy machine.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(8);
+
+/// Waits until `check` holds; panics when that takes longer than `within`.
+#[track_caller]
+pub(crate) fn eventually(what: &str, within: Duration, mut check: impl FnMut() -> bool) {
+    let deadline = Instant::now() + within;
+    while !check() {
+        assert!(Instant::now() < deadline, "not within {within:?}: {what}");
+        thread::sleep(Duration::from_millis(10));
+    }
+}
+
+/// Runs `check` until `span` is over; it panics by itself when something does not hold.
+pub(crate) fn throughout(span: Duration, mut check: impl FnMut()) {
+    let end = Instant::now() + span;
+    while Instant::now() < end {
+        check();
+        thread::sleep(Duration::from_millis(20));
+    }
+}
+
+pub(crate) const fn millis(n: u64) -> Duration {
+    Duration::from_millis(n)
+}
