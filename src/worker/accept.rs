@@ -113,8 +113,11 @@ impl<S: Service, K: Kernel> Worker<S, K> {
         let tick = self.now.tick();
         let (slot, serial) = self.table.insert(Conn::new(peer, tick), socket);
         self.port().metrics.opening.add(1);
-        self.wheel.arm(&mut self.table, slot, tick + self.rules.head_timeout);
         self.read(slot, serial, false);
+        // Most have come farther than this by now, and with it to another timer.
+        if self.table.find(slot, serial).is_some_and(|entry| !entry.is_armed()) {
+            self.wheel.arm(&mut self.table, slot, tick + self.rules.head_timeout);
+        }
         // Registered last: what came meanwhile is reported by the registration itself.
         let Some(entry) = self.table.find(slot, serial) else {
             return;
@@ -149,7 +152,12 @@ impl<S: Service, K: Kernel> Worker<S, K> {
     pub(super) fn stop_accepting(&mut self) {
         let listeners = std::mem::take(&mut self.accepting.listeners);
         for (listener, _) in &listeners {
-            while self.accept_from(listener) && self.accepting.paused_until.is_none() {}
+            // Bounded, in case that clients come faster than they are turned away.
+            for _ in 0..1024 {
+                if !self.accept_from(listener) || self.accepting.paused_until.is_some() {
+                    break;
+                }
+            }
         }
     }
 }

@@ -17,6 +17,13 @@ pub(super) struct Entry<T, S> {
     pub(super) socket: S,
 }
 
+impl<T, S> Entry<T, S> {
+    /// Whether its timer is armed.
+    pub(super) fn is_armed(&self) -> bool {
+        self.link.deadline().is_some()
+    }
+}
+
 // A connection is one cache line.
 const _: () = assert!(size_of::<Entry<(), crate::sys::Socket>>() <= 64);
 
@@ -95,7 +102,7 @@ impl<T, S> Table<T, S> {
     pub(super) fn remove(&mut self, slot: u32) -> Entry<T, S> {
         self.live.set(slot, 0);
         let entry = self.slab.remove(slot as usize);
-        assert!(entry.link.deadline().is_none(), "a freed slot left its timer behind");
+        assert!(!entry.is_armed(), "a freed slot left its timer behind");
         entry
     }
 }

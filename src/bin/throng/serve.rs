@@ -6,8 +6,18 @@ use std::net::SocketAddr;
 use std::time::Duration;
 use throng::{Accept, Connection, Decision, Handle, Message, Request, Response, Seat, Server, Service};
 
+const MORE: &str = "\
+Every path is a WebSocket. GET /healthz answers `ok`, GET /metrics Prometheus's text format.
+
+  throng serve --echo                                 an echo on 127.0.0.1:8080
+  throng serve --listen 0.0.0.0:80 --listen [::]:80   IPv4 and IPv6
+  throng serve --max-connections 1000000              as many workers as it takes; no root, no raised limit
+
+Exit status: 0 after a signal, 1 when it cannot start or a worker fails, 2 for a wrong command line.";
+
 /// What can be set on the command line.
 #[derive(clap::Args)]
+#[command(after_help = MORE)]
 pub(crate) struct Options {
     /// Address to listen on; may be given several times, IPv4 and IPv6; port 0 is any free one
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8080")]
