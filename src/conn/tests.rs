@@ -227,19 +227,23 @@ fn any_byte_counts_as_life() {
     pair.pass(25);
     pair.feed(&[0x81]); // the first byte of a frame
     assert_eq!(pair.conn.phase(), Phase::Open);
-    // The pong's deadline fires and finds a newer stamp.
-    let said_at = pair.now;
-    assert_eq!(pair.pass(5), Some(said_at + pair.rules.ping_interval));
+    // The worker arms the timer anew, and one that fires early finds the newer stamp.
+    let due = pair.now + pair.rules.ping_interval;
+    assert_eq!(pair.conn.deadline(pair.now, &pair.rules), due);
+    assert_eq!(pair.pass(5), Some(due));
     assert_eq!(pair.heard(), ["ping"]);
 }
 
 #[test]
 fn the_first_ping_comes_after_a_random_half_to_whole_interval() {
-    let pair = Pair::open();
     let mut rng = Rng::new(1);
-    let waits: Vec<_> =
-        (0..1000).map(|_| pair.conn.deadline(pair.now, &pair.rules, &mut rng).minus(pair.now) as u32).collect();
-    let interval = pair.rules.ping_interval.0;
+    let mut wait = || {
+        let mut pair = Pair::open();
+        pair.conn.stagger(&pair.rules, &mut rng);
+        pair.conn.deadline(pair.now, &pair.rules).minus(pair.now) as u32
+    };
+    let waits: Vec<_> = (0..1000).map(|_| wait()).collect();
+    let interval = Pair::new().rules.ping_interval.0;
     let (least, most) = (waits.iter().min().expect("a thousand"), waits.iter().max().expect("a thousand"));
     assert!((interval / 2..interval * 6 / 10).contains(least) && (interval * 9 / 10..=interval).contains(most));
 }
@@ -270,7 +274,7 @@ fn after_our_close_only_the_peers_counts() {
 fn a_close_that_is_not_answered_ends_in_a_reset_whatever_the_peer_sends() {
     let mut pair = Pair::open();
     pair.say(Opcode::Text, b"close");
-    let deadline = pair.conn.deadline(pair.now, &pair.rules, &mut Rng::new(1));
+    let deadline = pair.conn.deadline(pair.now, &pair.rules);
     assert_eq!(deadline, pair.now + pair.rules.close_timeout);
     pair.say(Opcode::Text, b"still here");
     assert_eq!((pair.pass(3), pair.conn.phase()), (None, Phase::Resetting));

@@ -4,7 +4,7 @@
 //! |---|---|---|
 //! | `Head` | `head_timeout` after accept, whatever trickles in | 408 |
 //! | `Deciding` | `decision_timeout` after the request | 503 |
-//! | `Open` | `ping_interval` after the last byte came; the first time after a random half to whole of it | ping |
+//! | `Open` | `ping_interval` after the last byte came; the first time after a random half to whole of it ([`Conn::stagger`]) | ping |
 //! | `Pinged` | `pong_timeout` after the ping | Close 1011, reset |
 //! | `Closing` | `close_timeout` after our Close left | reset |
 //! | `Lingering` | `close_timeout` after our direction was shut | closed |
@@ -16,23 +16,26 @@ use super::{Conn, Ended, Handler, Phase};
 use crate::config::Rules;
 use crate::error::{End, Refused};
 use crate::mem::Rng;
-use crate::time::{Span, Tick};
+use crate::time::Tick;
 use crate::ws::{self, Opcode};
 
 impl<T> Conn<T> {
+    /// Makes a connection that has just opened look silent for up to half a ping interval already, so that those that
+    /// came together do not ping together for ever after.
+    pub(crate) fn stagger(&mut self, rules: &Rules, rng: &mut Rng) {
+        let ahead = rng.below(u64::from(rules.ping_interval.0 / 2)) as u32;
+        self.last_seen = Tick(self.last_seen.0.wrapping_sub(ahead));
+    }
+
     /// When the timer should fire, for a connection that has just come to where it stands.
-    pub(crate) fn deadline(&self, now: Tick, rules: &Rules, rng: &mut Rng) -> Tick {
+    pub(crate) fn deadline(&self, now: Tick, rules: &Rules) -> Tick {
         if self.queued() > 0 {
             return now + rules.write_timeout;
         }
         match self.phase {
             Phase::Head => now + rules.head_timeout,
             Phase::Deciding => now + rules.decision_timeout,
-            Phase::Open => {
-                // Anywhere in the second half, so that connections that came together do not ping together.
-                let half = rules.ping_interval.0.div_ceil(2);
-                now + Span(half + rng.below(u64::from(half)) as u32)
-            }
+            Phase::Open => self.last_seen + rules.ping_interval,
             Phase::Pinged => now + rules.pong_timeout,
             Phase::Closing | Phase::Finishing | Phase::Refusing | Phase::Lingering | Phase::Resetting => {
                 now + rules.close_timeout
@@ -64,10 +67,9 @@ impl<T> Conn<T> {
             Phase::Head => self.refuse(&Refused::HeadTimeout.into(), false, output, handler),
             Phase::Deciding => self.refuse(&Refused::DecisionTimeout.into(), false, output, handler),
             Phase::Open => {
-                // Silent for at least half the interval: the phases stay as spread as they began.
-                let silent = now.minus(self.last_seen).max(0) as u32;
-                if silent < rules.ping_interval.0 / 2 {
-                    return Some(self.last_seen + rules.ping_interval);
+                let due = self.last_seen + rules.ping_interval;
+                if !due.is_due(now) {
+                    return Some(due);
                 }
                 ws::encode(output, Opcode::Ping, &[]);
                 self.phase = Phase::Pinged;

@@ -165,13 +165,10 @@ impl<S: Service, K: Kernel> Worker<S, K> {
                 self.ready.push((slot, serial));
             }
             Phase::Pinged => metrics.pings.add(u64::from(before.phase != Phase::Pinged)),
-            // Somebody spoke: the timer finds out when it fires.
-            Phase::Open if before.phase == Phase::Pinged && !before.blocked && !after.blocked => {
-                return;
-            }
+            Phase::Open if !before.phase.is_open() => entry.conn.stagger(&self.rules, &mut self.rng),
             _ => {}
         }
-        let deadline = entry.conn.deadline(self.now.tick(), &self.rules, &mut self.rng);
+        let deadline = entry.conn.deadline(self.now.tick(), &self.rules);
         self.wheel.arm(&mut self.table, slot, deadline);
         debug_assert!(after.phase != Phase::Refusing || after.blocked);
     }
