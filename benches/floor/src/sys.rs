@@ -145,11 +145,18 @@ impl Epoll {
 
     /// Waits for events, at most `timeout_ms` (-1: for ever), and returns how many there are.
     pub(crate) fn wait(&mut self, timeout_ms: c_int) -> io::Result<usize> {
-        // SAFETY: `events` is writable for its length.
-        let count = check(unsafe {
-            libc::epoll_wait(self.fd, self.events.as_mut_ptr(), self.events.len() as c_int, timeout_ms)
-        })?;
-        Ok(count as usize)
+        loop {
+            // SAFETY: `events` is writable for its length.
+            let count = check(unsafe {
+                libc::epoll_wait(self.fd, self.events.as_mut_ptr(), self.events.len() as c_int, timeout_ms)
+            });
+            match count {
+                Ok(count) => return Ok(count as usize),
+                // A tracer that attaches is enough for this (signal(7)).
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
     }
 
     /// Event `index` of those that `wait` has counted.
