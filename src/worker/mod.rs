@@ -10,8 +10,8 @@
 //! 5. a slice of the sweeps (tick, drain): last of the sends, since nobody waits for them in particular;
 //! 6. due timers, within a budget: after reading, so that a byte that has come counts before its deadline does.
 //!
-//! What a handler sends is collected and leaves in one `send` when its connection has been handled; a connection
-//! that has ended is freed there and then. Events that the same batch still holds for it are recognised by their
+//! What a handler sends is collected and leaves in one `send`, together with that of a few other connections, and at
+//! the latest at the end of the turn; a connection that has ended is freed there and then. Events that the same batch still holds for it are recognised by their
 //! token, which names the slot and the serial.
 
 mod accept;
@@ -34,6 +34,7 @@ use crate::mem::{Rng, Wheel};
 use crate::service::Service;
 use crate::time::Millis;
 use accept::Accepting;
+use drive::Corked;
 use glue::LogBudget;
 use kernel::Event;
 use std::collections::VecDeque;
@@ -83,6 +84,8 @@ pub(crate) struct Worker<S: Service, K: Kernel> {
     scratch: Box<[u8]>,
     /// What the connection under way sends; empty between connections.
     output: Vec<u8>,
+    /// What was put aside to be sent with others'.
+    corked: Corked,
     events: Vec<Event>,
     /// Connections to be read on in the next turn: they had more than their share, or an edge was passed over.
     ready: Vec<(u32, u64)>,
@@ -122,6 +125,7 @@ impl<S: Service, K: Kernel> Worker<S, K> {
             now,
             scratch: vec![0; SCRATCH_BYTES].into_boxed_slice(),
             output: Vec::new(),
+            corked: Corked::default(),
             events: Vec::with_capacity(EVENTS_PER_TURN),
             ready: Vec::new(),
             mail: VecDeque::new(),
@@ -171,6 +175,7 @@ impl<S: Service, K: Kernel> Worker<S, K> {
         self.deliver_mail();
         self.sweep();
         self.fire_timers();
+        self.uncork();
         if self.output.capacity() > OUTPUT_KEEP_BYTES {
             self.output = Vec::new();
         }
