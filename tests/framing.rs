@@ -21,6 +21,7 @@ fn violates(server: &Throng, bytes: &[u8], code: u16) {
     peer.send(bytes);
     peer.expect_close(code);
     peer.expect_eof();
+    assert!(!peer.was_reset(), "what it still sends is to be discarded");
 }
 
 macro_rules! violations {
@@ -38,7 +39,8 @@ violations! {
     the_second_reserved_bit_is_refused: [text("hi").reserved(0x20)] => 1002;
     the_third_reserved_bit_is_refused: [text("hi").reserved(0x10)] => 1002;
     a_reserved_bit_on_a_ping_is_refused: [frame(PING, "hi").reserved(0x40)] => 1002;
-    a_reserved_bit_on_a_continuation_is_refused: [text("a").unfinished(), frame(CONTINUATION, "b").reserved(0x40)] => 1002;
+    a_reserved_bit_on_a_continuation_is_refused: [text("a").unfinished(), frame(CONTINUATION, "b").reserved(0x40)]
+        => 1002;
     a_fragmented_ping_is_refused: [frame(PING, "").unfinished()] => 1002;
     a_fragmented_pong_is_refused: [frame(PONG, "").unfinished()] => 1002;
     a_fragmented_close_is_refused: [frame(CLOSE, "").unfinished()] => 1002;
@@ -55,7 +57,9 @@ violations! {
     a_length_of_all_ones_is_refused: [text("").announcing(u64::MAX)] => 1002;
     a_continuation_of_nothing_is_refused: [frame(CONTINUATION, "hi")] => 1002;
     an_unfinished_continuation_of_nothing_is_refused: [frame(CONTINUATION, "hi").unfinished()] => 1002;
-    a_text_behind_an_unfinished_continuation_is_refused: [text("a").unfinished(), frame(CONTINUATION, "b").unfinished(), text("c")] => 1002;
+    a_text_behind_an_unfinished_continuation_is_refused:
+        [text("a").unfinished(), frame(CONTINUATION, "b").unfinished(), text("c")]
+        => 1002;
     a_text_inside_a_fragmented_text_is_refused: [text("a").unfinished(), text("b")] => 1002;
     a_binary_inside_a_fragmented_text_is_refused: [text("a").unfinished(), frame(BINARY, "b")] => 1002;
     a_second_start_of_a_message_is_refused: [frame(BINARY, "a").unfinished(), frame(BINARY, "b").unfinished()] => 1002;
@@ -63,13 +67,19 @@ violations! {
     a_close_reason_that_is_no_utf8_is_refused: [close(1000, b"bye\xFF")] => 1007;
     a_close_reason_that_ends_inside_a_character_is_refused: [close(1000, b"\xE2\x82")] => 1007;
     a_text_that_ends_inside_a_character_is_refused: [text(b"\xE2\x82")] => 1007;
-    a_fragmented_text_that_ends_inside_a_character_is_refused: [text(b"\xE2").unfinished(), frame(CONTINUATION, b"\x82")] => 1007;
-    a_character_left_open_by_an_empty_last_fragment_is_refused: [text(b"\xE2").unfinished(), frame(CONTINUATION, "")] => 1007;
+    a_fragmented_text_that_ends_inside_a_character_is_refused:
+        [text(b"\xE2").unfinished(), frame(CONTINUATION, b"\x82")]
+        => 1007;
+    a_character_left_open_by_an_empty_last_fragment_is_refused: [text(b"\xE2").unfinished(), frame(CONTINUATION, "")]
+        => 1007;
     a_message_one_byte_too_long_is_refused_by_its_header: [text("").announcing(65_537)] => 1009;
     a_binary_one_byte_too_long_is_refused_by_its_header: [frame(BINARY, "").announcing(65_537)] => 1009;
     a_message_of_2_to_the_63_less_1_is_refused_by_its_header: [text("").announcing((1 << 63) - 1)] => 1009;
-    fragments_that_add_up_to_one_byte_too_many_are_refused_by_the_header: [text("x".repeat(65_536)).unfinished(), frame(CONTINUATION, "").announcing(1)] => 1009;
-    many_fragments_that_add_up_to_too_much_are_refused: [frame(BINARY, [1; 30_000]).unfinished(), frame(CONTINUATION, [2; 30_000]).unfinished(),
+    fragments_that_add_up_to_one_byte_too_many_are_refused_by_the_header:
+        [text("x".repeat(65_536)).unfinished(), frame(CONTINUATION, "").announcing(1)]
+        => 1009;
+    many_fragments_that_add_up_to_too_much_are_refused: [
+        frame(BINARY, [1; 30_000]).unfinished(), frame(CONTINUATION, [2; 30_000]).unfinished(),
         frame(PONG, "between"), frame(CONTINUATION, "").announcing(5_537)] => 1009;
 }
 
@@ -123,6 +133,7 @@ fn what_comes_behind_a_close_is_ignored() {
     peer.expect(TEXT, "in time");
     peer.expect_close(1000);
     peer.expect_eof();
+    assert!(!peer.was_reset(), "what it still sends is to be discarded");
 }
 
 #[test]

@@ -67,14 +67,17 @@ macro_rules! acceptances {
 refusals! {
     a_request_line_of_one_word_is_refused: upgrade().line("GET") => 400 "bad_request_line", "request line";
     a_request_line_without_a_version_is_refused: upgrade().line("GET /") => 400 "bad_request_line", "request line";
-    a_second_space_in_the_request_line_is_refused: upgrade().line("GET  / HTTP/1.1") => 400 "bad_request_line", "request line";
-    a_space_behind_the_request_line_is_refused: upgrade().line("GET / HTTP/1.1 ") => 400 "bad_request_line", "request line";
+    a_second_space_in_the_request_line_is_refused: upgrade().line("GET  / HTTP/1.1")
+        => 400 "bad_request_line", "request line";
+    a_space_behind_the_request_line_is_refused: upgrade().line("GET / HTTP/1.1 ")
+        => 400 "bad_request_line", "request line";
     a_tab_in_the_request_line_is_refused: upgrade().line("GET\t/\tHTTP/1.1") => 400 "bad_request_line", "request line";
     a_space_in_the_target_is_refused: upgrade().line("GET /a b HTTP/1.1") => 400 "bad_request_line", "request line";
     a_method_that_is_no_token_is_refused: upgrade().line("G(T / HTTP/1.1") => 400 "bad_request_line", "request line";
     a_lower_case_protocol_is_refused: upgrade().line("GET / http/1.1") => 505 "bad_version", "HTTP/1.1";
     another_protocol_is_refused: upgrade().line("GET / ICY/1.1") => 505 "bad_version", "HTTP/1.1";
-    white_space_before_the_request_line_is_refused: upgrade().line(" GET / HTTP/1.1") => 400 "bad_request_line", "request line";
+    white_space_before_the_request_line_is_refused: upgrade().line(" GET / HTTP/1.1")
+        => 400 "bad_request_line", "request line";
     a_tls_client_is_refused: *b"\x16\x03\x01\x02\x00\x01\x00\x01\xFC\x03\x03" => 400 "bad_request_line", "request line";
     a_relative_target_is_refused: upgrade().line("GET chat HTTP/1.1") => 400 "bad_target", "target";
     an_asterisk_as_target_is_refused: upgrade().line("GET * HTTP/1.1") => 400 "bad_target", "target";
@@ -94,7 +97,8 @@ refusals! {
     a_tab_before_the_colon_is_refused: upgrade().with("X\t: a") => 400 "space_before_colon", "colon";
     a_folded_line_is_refused: upgrade().with("X: a").with(" b") => 400 "obsolete_folding", "fold";
     a_line_folded_by_a_tab_is_refused: upgrade().with("X: a").with("\tb") => 400 "obsolete_folding", "fold";
-    white_space_before_the_first_field_is_refused: *b"GET / HTTP/1.1\r\n Host: a\r\n\r\n" => 400 "obsolete_folding", "white space";
+    white_space_before_the_first_field_is_refused: *b"GET / HTTP/1.1\r\n Host: a\r\n\r\n"
+        => 400 "obsolete_folding", "white space";
     a_nul_in_a_value_is_refused: upgrade().with("X: a\0b") => 400 "nul_byte", "NUL";
     a_nul_in_a_name_is_refused: upgrade().with("X\0: a") => 400 "nul_byte", "NUL";
     a_control_character_in_a_value_is_refused: upgrade().with("X: a\x01b") => 400 "bad_header", "control";
@@ -121,30 +125,51 @@ refusals! {
 refusals! {
     an_upgrade_by_http_1_0_is_refused: upgrade().line("GET / HTTP/1.0") => 400 "upgrade_http10", "HTTP/1.1";
     an_upgrade_without_connection_is_refused: upgrade().without("Connection") => 400 "upgrade_connection", "Connection";
-    a_connection_that_does_not_name_upgrade_is_refused: upgrade().but("Connection: keep-alive") => 400 "upgrade_connection", "Connection";
-    a_connection_token_that_only_starts_with_upgrade_is_refused: upgrade().but("Connection: Upgrade-Insecure") => 400 "upgrade_connection", "Connection";
+    a_connection_that_does_not_name_upgrade_is_refused: upgrade().but("Connection: keep-alive")
+        => 400 "upgrade_connection", "Connection";
+    a_connection_token_that_only_starts_with_upgrade_is_refused: upgrade().but("Connection: Upgrade-Insecure")
+        => 400 "upgrade_connection", "Connection";
     a_missing_key_is_refused: upgrade().without("Sec-WebSocket-Key") => 400 "key_missing", "Sec-WebSocket-Key";
-    two_keys_are_refused: upgrade().with("Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==") => 400 "key_repeated", "one Sec-WebSocket-Key";
-    the_same_key_twice_is_refused: upgrade().with(format!("Sec-WebSocket-Key: {KEY}")) => 400 "key_repeated", "one Sec-WebSocket-Key";
-    two_keys_in_one_line_are_refused: upgrade().but(&format!("Sec-WebSocket-Key: {KEY}, {KEY}")) => 400 "key_invalid", "16 bytes";
+    two_keys_are_refused: upgrade().with("Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==")
+        => 400 "key_repeated", "one Sec-WebSocket-Key";
+    the_same_key_twice_is_refused: upgrade().with(format!("Sec-WebSocket-Key: {KEY}"))
+        => 400 "key_repeated", "one Sec-WebSocket-Key";
+    two_keys_in_one_line_are_refused: upgrade().but(&format!("Sec-WebSocket-Key: {KEY}, {KEY}"))
+        => 400 "key_invalid", "16 bytes";
     an_empty_key_is_refused: upgrade().but("Sec-WebSocket-Key:") => 400 "key_invalid", "16 bytes";
-    a_key_of_15_bytes_is_refused: upgrade().but("Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAA") => 400 "key_invalid", "16 bytes";
-    a_key_of_17_bytes_is_refused: upgrade().but("Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAAA=") => 400 "key_invalid", "16 bytes";
-    a_key_that_is_no_base64_is_refused: upgrade().but("Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZ!==") => 400 "key_invalid", "base64";
-    a_key_in_the_url_alphabet_is_refused: upgrade().but("Sec-WebSocket-Key: _-AAAAAAAAAAAAAAAAAAAA==") => 400 "key_invalid", "base64";
-    a_key_without_padding_is_refused: upgrade().but("Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ") => 400 "key_invalid", "base64";
-    a_key_with_bits_behind_its_end_is_refused: upgrade().but("Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZR==") => 400 "key_invalid", "base64";
-    a_missing_version_is_refused: upgrade().without("Sec-WebSocket-Version") => 400 "version_missing", "Sec-WebSocket-Version";
+    a_key_of_15_bytes_is_refused: upgrade().but("Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAA")
+        => 400 "key_invalid", "16 bytes";
+    a_key_of_17_bytes_is_refused: upgrade().but("Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAAA=")
+        => 400 "key_invalid", "16 bytes";
+    a_key_that_is_no_base64_is_refused: upgrade().but("Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZ!==")
+        => 400 "key_invalid", "base64";
+    a_key_in_the_url_alphabet_is_refused: upgrade().but("Sec-WebSocket-Key: _-AAAAAAAAAAAAAAAAAAAA==")
+        => 400 "key_invalid", "base64";
+    a_key_without_padding_is_refused: upgrade().but("Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ")
+        => 400 "key_invalid", "base64";
+    a_key_with_bits_behind_its_end_is_refused: upgrade().but("Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZR==")
+        => 400 "key_invalid", "base64";
+    a_missing_version_is_refused: upgrade().without("Sec-WebSocket-Version")
+        => 400 "version_missing", "Sec-WebSocket-Version";
     an_upgrade_with_a_body_is_refused: upgrade().with("Content-Length: 5") => 400 "upgrade_body", "body";
-    an_upgrade_with_a_chunked_body_is_refused: upgrade().with("Transfer-Encoding: chunked") => 400 "upgrade_body", "body";
-    a_length_beside_a_transfer_encoding_is_refused: upgrade().with("Content-Length: 0").with("Transfer-Encoding: chunked") => 400 "bad_length", "Content-Length";
+    an_upgrade_with_a_chunked_body_is_refused: upgrade().with("Transfer-Encoding: chunked")
+        => 400 "upgrade_body", "body";
+    a_length_beside_a_transfer_encoding_is_refused:
+        upgrade().with("Content-Length: 0").with("Transfer-Encoding: chunked")
+        => 400 "bad_length", "Content-Length";
     a_length_that_is_no_number_is_refused: upgrade().with("Content-Length: none") => 400 "bad_length", "Content-Length";
     a_signed_length_is_refused: upgrade().with("Content-Length: +0") => 400 "bad_length", "Content-Length";
-    two_different_lengths_are_refused: upgrade().with("Content-Length: 0").with("Content-Length: 5") => 400 "bad_length", "Content-Length";
-    a_subprotocol_that_is_no_token_is_refused: upgrade().with("Sec-WebSocket-Protocol: chat room") => 400 "protocol_invalid", "Sec-WebSocket-Protocol";
-    a_subprotocol_list_that_names_one_twice_is_refused: upgrade().with("Sec-WebSocket-Protocol: a, b, a") => 400 "protocol_invalid", "Sec-WebSocket-Protocol";
-    a_subprotocol_named_in_two_lines_is_refused: upgrade().with("Sec-WebSocket-Protocol: a").with("Sec-WebSocket-Protocol: a") => 400 "protocol_invalid", "Sec-WebSocket-Protocol";
-    an_empty_subprotocol_list_is_refused: upgrade().with("Sec-WebSocket-Protocol: ") => 400 "protocol_invalid", "Sec-WebSocket-Protocol";
+    two_different_lengths_are_refused: upgrade().with("Content-Length: 0").with("Content-Length: 5")
+        => 400 "bad_length", "Content-Length";
+    a_subprotocol_that_is_no_token_is_refused: upgrade().with("Sec-WebSocket-Protocol: chat room")
+        => 400 "protocol_invalid", "Sec-WebSocket-Protocol";
+    a_subprotocol_list_that_names_one_twice_is_refused: upgrade().with("Sec-WebSocket-Protocol: a, b, a")
+        => 400 "protocol_invalid", "Sec-WebSocket-Protocol";
+    a_subprotocol_named_in_two_lines_is_refused:
+        upgrade().with("Sec-WebSocket-Protocol: a").with("Sec-WebSocket-Protocol: a")
+        => 400 "protocol_invalid", "Sec-WebSocket-Protocol";
+    an_empty_subprotocol_list_is_refused: upgrade().with("Sec-WebSocket-Protocol: ")
+        => 400 "protocol_invalid", "Sec-WebSocket-Protocol";
 }
 
 // What is no fault, though some parsers and proxies trip over it.
@@ -152,11 +177,13 @@ acceptances! {
     names_and_tokens_are_case_insensitive: plain("/").with("UPGRADE: WebSocket").with("cOnnection: uPGRADE")
         .with(format!("sec-websocket-key: {KEY}")).with("SEC-WEBSOCKET-VERSION: 13");
     keep_alive_beside_upgrade_is_accepted: upgrade().but("Connection: keep-alive, Upgrade");
-    a_connection_list_over_several_lines_is_accepted: upgrade().but("Connection: keep-alive").with("Connection: x, Upgrade");
+    a_connection_list_over_several_lines_is_accepted:
+        upgrade().but("Connection: keep-alive").with("Connection: x, Upgrade");
     empty_list_elements_are_accepted: upgrade().but("Connection: , Upgrade,,");
     several_upgrade_tokens_are_accepted: upgrade().but("Upgrade: h2c, websocket");
     an_upgrade_list_over_several_lines_is_accepted: upgrade().but("Upgrade: h2c").with("Upgrade: websocket");
-    white_space_around_values_is_accepted: upgrade().but("Upgrade: \t websocket \t ").but(&format!("Sec-WebSocket-Key:{KEY} \t"));
+    white_space_around_values_is_accepted:
+        upgrade().but("Upgrade: \t websocket \t ").but(&format!("Sec-WebSocket-Key:{KEY} \t"));
     an_absolute_target_is_accepted: upgrade().line("GET http://throng.test/chat?x=1 HTTP/1.1");
     a_target_with_a_query_is_accepted: upgrade().line("GET /a/b%20c?d=e&f HTTP/1.1");
     any_path_is_accepted: upgrade().line("GET /no/such/thing HTTP/1.1");
@@ -164,6 +191,7 @@ acceptances! {
     a_content_length_of_0_is_accepted: upgrade().with("Content-Length: 0");
     bytes_above_ascii_in_a_value_are_accepted: upgrade().with(b"X: caf\xE9");
     an_empty_value_is_accepted: upgrade().with("X:");
+    empty_elements_in_a_subprotocol_list_are_accepted: upgrade().with("Sec-WebSocket-Protocol: a,, b,");
     a_host_with_a_port_is_accepted: upgrade().but("Host: throng.test:8080");
     an_ipv6_host_is_accepted: upgrade().but("Host: [::1]:8080");
     a_head_of_exactly_16_kib_is_accepted: upgrade().padded_to(16_384);

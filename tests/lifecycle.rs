@@ -128,9 +128,11 @@ fn a_drain_ends_as_soon_as_everyone_is_gone() {
 #[test]
 fn who_ignores_the_close_does_not_hold_up_the_end() {
     let mut server = Throng::start("--drain 0.2 --close-timeout 0.5");
-    let mut peer = server.websocket();
+    let (mut silent, mut talking) = (server.websocket(), server.websocket());
     server.signal("TERM");
-    peer.expect_close(1001);
+    silent.expect_close(1001);
+    talking.expect_close(1001);
+    eventually("who talks on is dropped", millis(2000), || talking.try_send(text("not yet").bytes()).is_err());
     assert_eq!(server.exit(millis(2500)).code(), Some(0));
 }
 
@@ -352,6 +354,25 @@ fn thousands_come_and_go_and_leave_nothing_behind() {
     eventually("every descriptor is closed", PATIENCE, || {
         server.descriptors().iter().zip(&descriptors).all(|(after, before)| after <= before)
     });
+}
+
+#[test]
+fn answers_of_one_turn_go_to_whoever_asked() {
+    let server = Throng::start("--echo --workers 1");
+    let mut peers: Vec<Raw> = (0..64).map(|_| server.websocket()).collect();
+    let message = |n: usize| format!("{n} {}", "x".repeat([0, 60_000, 100, 5000, 10][n % 5]));
+    for round in 0..5 {
+        // Stopped while they ask, it finds all of it in one turn of its loop.
+        server.signal("STOP");
+        for (n, peer) in peers.iter_mut().enumerate() {
+            peer.send(wire(&[frame(PING, [n as u8]), text(message(n + round))]));
+        }
+        server.signal("CONT");
+        for (n, peer) in peers.iter_mut().enumerate() {
+            peer.expect(PONG, [n as u8]);
+            peer.expect(TEXT, message(n + round));
+        }
+    }
 }
 
 #[test]

@@ -489,7 +489,8 @@ mod tests {
     #[test]
     fn comments_and_literals_are_not_code() {
         let text = "// crate::server\n/* /* unsafe */ crate::server */\nconst A: &str = \"crate::server\";\n\
-                    const B: &str = r#\"unsafe \" libc\"#;\nconst C: (char, u8) = ('\"', b'\\'');\nfn f<'a>(_: &'a str) {}\n";
+                    const B: &str = r#\"unsafe \" libc\"#;\nconst C: (char, u8) = ('\"', b'\\'');\n\
+                    fn f<'a>(_: &'a str) {}\n";
         assert_eq!(faults(layers, "src/conn.rs", text), []);
         assert_eq!(faults(unsafe_has_its_place, "src/conn.rs", text), []);
         assert_eq!(faults(libc_has_its_place, "src/conn.rs", &format!("{text}use libc::c_int;\n")), [7]);

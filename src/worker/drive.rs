@@ -182,15 +182,19 @@ impl<S: Service, K: Kernel> Worker<S, K> {
             return;
         }
         let mut corked = std::mem::take(&mut self.corked);
+        // What the connection under way says is its own.
+        let own = std::mem::take(&mut self.output);
         let mut start = 0;
         for &(slot, serial, end) in &corked.ends {
             if let Some(entry) = self.table.find(slot, serial) {
                 let before = stage(&entry.conn);
                 self.output.extend_from_slice(&corked.bytes[start..end]);
                 self.settle(slot, serial, before);
+                assert!(self.output.is_empty(), "what was said to one connection must not reach the next");
             }
             start = end;
         }
+        self.output = own;
         corked.ends.clear();
         corked.bytes.clear();
         self.corked = corked;

@@ -332,6 +332,53 @@ fn what_a_full_socket_left_over_follows_when_it_takes_more() {
     assert_eq!(&client.borrow().output[answer..], b"\x81\x05hello");
 }
 
+/// Many connections in one turn, each saying something else: some of it is put aside to be sent together, some ends
+/// that, some connections end.
+#[test]
+fn what_one_says_never_reaches_another() {
+    let mut stage = Stage::new();
+    let clients: Vec<_> = (0..16).map(|_| stage.client()).collect();
+    stage.turn();
+    let before: Vec<_> = clients.iter().map(|client| client.borrow().output.len()).collect();
+    let mut rng = Rng::new(3);
+    let mut expected = vec![Vec::new(); clients.len()];
+    let mut gone = [false; 16];
+    for _ in 0..200 {
+        for (index, client) in clients.iter().enumerate() {
+            if gone[index] || rng.below(3) == 0 {
+                continue;
+            }
+            let length = [1, 5, 100, 5000, 20_000][rng.below(5) as usize];
+            let mut frame = Vec::new();
+            crate::ws::encode_masked(&mut frame, crate::ws::Opcode::Binary, &vec![index as u8; length], [1, 2, 3, 4]);
+            crate::ws::encode(&mut expected[index], crate::ws::Opcode::Binary, &vec![index as u8; length]);
+            if rng.below(50) == 0 {
+                crate::ws::encode_masked(&mut frame, crate::ws::Opcode::Close, &[], [1, 2, 3, 4]);
+                crate::ws::encode_close(&mut expected[index], None, "");
+                gone[index] = true;
+            }
+            // Now and then it takes only a part, and the rest when it is said to take more.
+            client.borrow_mut().room = (rng.below(4) == 0).then(|| rng.below(3000) as usize);
+            stage.say(client, &frame);
+        }
+        stage.turn();
+        for (index, client) in clients.iter().enumerate() {
+            client.borrow_mut().room = None;
+            let token = client.borrow().token.expect("registered");
+            if !client.borrow().closed {
+                stage.event(token, |event| event.readable = false);
+            }
+            assert!(expected[index].starts_with(&client.borrow().output[before[index]..]), "client {index}");
+        }
+        stage.turn();
+    }
+    for (index, client) in clients.iter().enumerate() {
+        assert!(client.borrow().output[before[index]..] == expected[index][..], "client {index}");
+        assert_eq!(client.borrow().closed, gone[index]);
+    }
+    assert!(gone.contains(&true) && gone.contains(&false));
+}
+
 #[test]
 fn a_flood_is_read_a_scratch_at_a_time() {
     let mut stage = Stage::new();

@@ -523,7 +523,13 @@ impl Raw {
         let left = deadline.saturating_duration_since(Instant::now()).max(millis(1));
         self.stream.set_read_timeout(Some(left))?;
         let mut chunk = [0; 65_536];
-        let n = self.stream.read(&mut chunk)?;
+        let n = loop {
+            match self.stream.read(&mut chunk) {
+                // A read with a timeout is not restarted when the process was stopped for a while (signal(7)).
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                read => break read?,
+            }
+        };
         self.unread.extend_from_slice(&chunk[..n]);
         Ok(n)
     }
