@@ -53,7 +53,11 @@ pub const SWEEP_PER_TURN: usize = 64;
 /// How long accepting pauses after the descriptor table was full, in milliseconds.
 pub const ACCEPT_PAUSE_MS: u64 = 100;
 
-/// Descriptors of a worker's table that are not for connections: stdio, epoll, listeners, the spare,
+/// Clients beyond the limit that a worker answers at a time with all the care that other refusals get; any more are
+/// answered as well as one `send` can.
+pub const REFUSALS_MAX: usize = 32;
+
+/// Descriptors of a worker's table that are not for connections: stdio, epoll, listeners, the spare, refusals,
 /// and room for what the service opens itself.
 pub const DESCRIPTORS_RESERVED: usize = 128;
 
@@ -69,6 +73,8 @@ pub const LOG_LINES_PER_SECOND: u32 = 10;
 const _: () = {
     // A head is parsed in the scratch.
     assert!(HEAD_BYTES_MAX <= SCRATCH_BYTES);
+    // Refusals fit what is reserved, with as much left again.
+    assert!(REFUSALS_MAX * 2 <= DESCRIPTORS_RESERVED);
     // The worker's number fits an id.
     assert!(WORKERS_MAX <= u16::MAX as usize);
     // A slot fits the wheel's links, which keep the largest values for themselves.

@@ -108,15 +108,34 @@ impl<S: Service, K: Kernel> Worker<S, K> {
             return self.turn_away(&socket, peer, Refused::Draining);
         }
         if self.table.is_full() || !self.shared.enter() {
-            return self.turn_away(&socket, peer, Refused::AtCapacity);
+            return self.refuse_entry(socket, peer);
         }
         let tick = self.now.tick();
-        let (slot, serial) = self.table.insert(Conn::new(peer, tick), socket);
+        let (slot, serial) = self.table.insert(Conn::new(peer, tick), socket, true);
         self.port().metrics.opening.add(1);
         self.read(slot, serial, false);
+        self.attend(slot, serial);
+    }
+
+    /// There is no place: the client is told as any other that is refused, in one of the slots kept for that.
+    fn refuse_entry(&mut self, socket: K::Socket, peer: SocketAddr) {
+        if self.table.is_overfull() {
+            return self.turn_away(&socket, peer, Refused::AtCapacity);
+        }
+        self.port().metrics.turned_away.add(1);
+        let (slot, serial) = self.table.insert(Conn::new(peer, self.now.tick()), socket, false);
+        self.port().metrics.opening.add(1);
+        self.handle(slot, serial, |desk| {
+            desk.entry.conn.refuse(&Refused::AtCapacity.into(), false, desk.output, &mut desk.glue);
+        });
+        self.attend(slot, serial);
+    }
+
+    /// Has a new connection watched, if it is still there.
+    fn attend(&mut self, slot: u32, serial: u64) {
         // Most have come farther than this by now, and with it to another timer.
         if self.table.find(slot, serial).is_some_and(|entry| !entry.is_armed()) {
-            self.wheel.arm(&mut self.table, slot, tick + self.rules.head_timeout);
+            self.wheel.arm(&mut self.table, slot, self.now.tick() + self.rules.head_timeout);
         }
         // Registered last: what came meanwhile is reported by the registration itself.
         let Some(entry) = self.table.find(slot, serial) else {

@@ -15,7 +15,7 @@ use std::io::ErrorKind;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
-/// Reads of one connection in a turn, when its end is to be found.
+/// Reads of one connection in a row, when its end is to be found; bytes are bounded by the scratch.
 const READS_PER_TURN: usize = 16;
 
 /// What is put aside before it is sent: connections, and bytes of each. Enough to keep code in the cache, little
@@ -87,6 +87,7 @@ impl<S: Service, K: Kernel> Worker<S, K> {
     /// Reads and handles. One read is enough when it comes back short: what arrives later makes an edge of its own.
     /// With `exhaust` (the event told of an end, or no edge will come) it reads until the kernel has nothing more.
     pub(super) fn read(&mut self, slot: u32, serial: u64, exhaust: bool) {
+        let mut taken = 0;
         for _ in 0..READS_PER_TURN {
             let Some(entry) = self.table.find(slot, serial) else {
                 return;
@@ -107,7 +108,8 @@ impl<S: Service, K: Kernel> Worker<S, K> {
                         let input = &mut desk.scratch[..count];
                         desk.entry.conn.input(input, desk.tick, desk.rules, desk.output, &mut desk.glue);
                     });
-                    if count == self.scratch.len() {
+                    taken += count;
+                    if taken >= self.scratch.len() {
                         return self.ready.push((slot, serial));
                     }
                     if !exhaust {
@@ -321,7 +323,9 @@ impl<S: Service, K: Kernel> Worker<S, K> {
     pub(super) fn remove(&mut self, slot: u32, reset: bool) {
         self.wheel.cancel(&mut self.table, slot);
         let mut entry = self.table.remove(slot);
-        self.shared.leave();
+        if entry.has_place {
+            self.shared.leave();
+        }
         let metrics = &self.shared.ports[usize::from(self.index)].metrics;
         gauge(metrics, entry.conn.phase()).sub(1);
         if let Some(state) = entry.conn.state.take() {

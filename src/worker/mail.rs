@@ -63,11 +63,8 @@ impl<T> Shared<T> {
 
     /// Takes a place, if one is free.
     pub(super) fn enter(&self) -> bool {
-        let taken = self.connections.fetch_add(1, Ordering::Relaxed) < self.connections_max;
-        if !taken {
-            self.leave();
-        }
-        taken
+        let one_more = |taken| (taken < self.connections_max).then_some(taken + 1);
+        self.connections.fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_more).is_ok()
     }
 
     /// Gives a place back.

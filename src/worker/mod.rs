@@ -162,7 +162,11 @@ impl<S: Service, K: Kernel> Worker<S, K> {
         }
         self.accept();
 
-        let resume = std::mem::take(&mut self.ready);
+        // Once each: a flood has an event in every turn beside its place on the list, and each of the two would bring
+        // it back twice, and so on.
+        let mut resume = std::mem::take(&mut self.ready);
+        resume.sort_unstable();
+        resume.dedup();
         for (slot, serial) in resume {
             self.resume(slot, serial);
         }

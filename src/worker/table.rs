@@ -2,6 +2,7 @@
 //! touched only as connections come.
 
 use crate::conn::Conn;
+use crate::limits::REFUSALS_MAX;
 use crate::mem::{Link, Links};
 use slab::Slab;
 use std::sync::Arc;
@@ -15,6 +16,9 @@ pub(super) struct Entry<T, S> {
     pub(super) serial: u64,
     link: Link,
     pub(super) socket: S,
+    /// It counts among the connections that the server may have. One that is only told that there are too many
+    /// does not.
+    pub(super) has_place: bool,
 }
 
 impl<T, S> Entry<T, S> {
@@ -33,7 +37,7 @@ pub(crate) struct Live(Box<[AtomicU32]>);
 
 impl Live {
     pub(crate) fn new(slots: usize) -> Self {
-        Self((0..slots).map(|_| AtomicU32::new(0)).collect())
+        Self((0..slots + REFUSALS_MAX).map(|_| AtomicU32::new(0)).collect())
     }
 
     /// Whether that connection was there a moment ago. The worker itself has the last word.
@@ -54,19 +58,27 @@ pub(super) struct Table<T, S> {
     /// One more than the highest slot ever used.
     high: u32,
     slots: usize,
+    /// How many are in it without a place.
+    refusals: usize,
 }
 
 impl<T, S> Table<T, S> {
     pub(super) fn new(slots: usize, live: Arc<Live>) -> Self {
-        Self { slab: Slab::with_capacity(slots), live, last_serial: 0, high: 0, slots }
+        Self { slab: Slab::with_capacity(slots + REFUSALS_MAX), live, last_serial: 0, high: 0, slots, refusals: 0 }
     }
 
     pub(super) fn len(&self) -> usize {
         self.slab.len()
     }
 
+    /// Whether all slots for connections are taken.
     pub(super) fn is_full(&self) -> bool {
-        self.slab.len() >= self.slots
+        self.slab.len() - self.refusals >= self.slots
+    }
+
+    /// Whether those are taken, too, that are kept for telling clients that the others are.
+    pub(super) fn is_overfull(&self) -> bool {
+        self.refusals >= REFUSALS_MAX
     }
 
     /// One more than the highest slot that may be taken.
@@ -74,14 +86,15 @@ impl<T, S> Table<T, S> {
         self.high
     }
 
-    pub(super) fn insert(&mut self, conn: Conn<T>, socket: S) -> (u32, u64) {
-        assert!(!self.is_full(), "the caller looks first");
+    pub(super) fn insert(&mut self, conn: Conn<T>, socket: S, has_place: bool) -> (u32, u64) {
+        assert!(if has_place { !self.is_full() } else { !self.is_overfull() }, "the caller looks first");
+        self.refusals += usize::from(!has_place);
         self.last_serial += 1;
         if self.last_serial as u32 == 0 {
             self.last_serial += 1; // 0 stands for a free slot in `Live`
         }
         let serial = self.last_serial;
-        let slot = self.slab.insert(Entry { conn, serial, link: Link::default(), socket }) as u32;
+        let slot = self.slab.insert(Entry { conn, serial, link: Link::default(), socket, has_place }) as u32;
         self.live.set(slot, serial);
         self.high = self.high.max(slot + 1);
         (slot, serial)
@@ -102,6 +115,7 @@ impl<T, S> Table<T, S> {
     pub(super) fn remove(&mut self, slot: u32) -> Entry<T, S> {
         self.live.set(slot, 0);
         let entry = self.slab.remove(slot as usize);
+        self.refusals -= usize::from(!entry.has_place);
         assert!(!entry.is_armed(), "a freed slot left its timer behind");
         entry
     }

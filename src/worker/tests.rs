@@ -269,18 +269,37 @@ fn a_client_that_gave_up_in_the_queue_does_not_stop_the_others() {
 fn whoever_comes_when_all_slots_are_taken_is_told() {
     let mut stage = Stage::new();
     let taken: Vec<_> = (0..16).map(|_| stage.client()).collect();
-    let late = stage.client();
+    let late: Vec<_> = (0..crate::limits::REFUSALS_MAX + 5).map(|_| stage.client()).collect();
+    stage.turn();
     stage.turn();
     assert!(taken.iter().all(|client| client.borrow().output.starts_with(b"HTTP/1.1 101 ")));
-    assert!(late.borrow().output.starts_with(b"HTTP/1.1 503 ") && late.borrow().closed);
-    taken[3].borrow_mut().error = Some(ErrorKind::UnexpectedEof);
-    let token = taken[3].borrow().token.expect("registered");
-    stage.event(token, |event| event.read_closed = true);
+    assert!(late.iter().all(|client| client.borrow().output.starts_with(b"HTTP/1.1 503 ")));
+    // With care: not closed before it has ended, so that it reads the answer. The last five just as well as can be.
+    assert_eq!(late.iter().filter(|client| client.borrow().closed).count(), 5);
+    for gone in late.iter().filter(|client| !client.borrow().closed).chain([&taken[3]]) {
+        gone.borrow_mut().error = Some(ErrorKind::UnexpectedEof);
+        let token = gone.borrow().token.expect("registered");
+        stage.event(token, |event| event.read_closed = true);
+    }
+    stage.turn();
     let next = stage.client();
     stage.turn();
+    assert!(next.borrow().output.starts_with(b"HTTP/1.1 101 "));
+    assert_eq!(stage.worker.table.len(), 16);
+}
+
+#[test]
+fn a_flood_on_the_list_twice_is_read_once() {
+    let mut stage = Stage::new();
+    let flood = stage.client();
     stage.turn();
-    let answered = next.borrow().output.starts_with(b"HTTP/1.1 ");
-    assert!(answered);
+    // An event in every turn, beside the list's own.
+    for turn in 1..=10 {
+        stage.say(&flood, &b"\x81\x80\0\0\0\0".repeat(100_000));
+        let before = flood.borrow().input.len();
+        stage.turn();
+        assert!(before - flood.borrow().input.len() <= 2 * SCRATCH_BYTES, "turn {turn}");
+    }
 }
 
 #[test]

@@ -1,5 +1,6 @@
 """What every client must be able to do: each test runs once with each of them."""
 
+import signal
 import time
 
 import pytest
@@ -103,6 +104,19 @@ def test_a_message_over_the_limit_is_closed_with_too_big(start, connect, size):
     client.send(b"x" * size)
     assert client.receive() == "before"
     assert client.closed()[0] == 1009
+
+
+def test_nobody_gets_what_is_anothers(start, connect):
+    """Stopped while they send, the server finds all of it in one turn of its loop."""
+    server = start("--workers", "1")
+    clients = [connect(server.url) for _ in range(8)]
+    messages = [f"{n} " * (1 if n % 2 else 5000) for n in range(8)]
+    for _ in range(3):
+        server.signal(signal.SIGSTOP)
+        for client, message in zip(clients, messages, strict=True):
+            client.send(message)
+        server.signal(signal.SIGCONT)
+        assert [client.receive() for client in clients] == messages
 
 
 def test_a_client_that_vanishes_harms_nobody(start, connect):
