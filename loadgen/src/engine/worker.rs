@@ -1,0 +1,417 @@
+//! The loop of one worker.
+
+use super::gauge::Farewell;
+use super::net::{Net, Read};
+use super::stage::{Note, Outcome, Seat, Shared, Stage};
+use super::table::{Conn, Phase};
+use super::{Gone, Mode};
+use crate::clock::{Nanos, Pace};
+use crate::reason::{Failure, Loss};
+use mio::event::Event as Readiness;
+use mio::unix::SourceFd;
+use mio::{Events, Interest, Token};
+use std::io;
+use std::os::fd::AsRawFd;
+use std::sync::Arc;
+use std::sync::mpsc::Sender;
+use std::time::Duration;
+use throng::error::Violation;
+use throng::sys::Alarm;
+use throng::ws::{self, Event, Opcode, Role, Rules};
+
+/// The alarm's and the wake's places among the tokens, which are slots otherwise.
+const ALARM: Token = Token(usize::MAX - 1);
+const WAKE: Token = Token(usize::MAX - 2);
+
+/// Events taken from the kernel at a time: 12 bytes each, in every worker.
+const EVENTS_PER_TURN: usize = 512;
+/// What one recv(2) may bring, in bytes. Pages are touched as they are used.
+const SCRATCH_BYTES: usize = 64 * 1024;
+/// Handshakes begun, and closings begun, before the loop looks at its sockets again.
+const OPENS_PER_TURN: u32 = 128;
+const CLOSES_PER_TURN: u32 = 64;
+/// Closings under way at a time in one worker.
+const CLOSING_MAX: u64 = 512;
+
+/// Servers may send what they like: this is the longest message that is taken, in bytes.
+const RULES: Rules = Rules { role: Role::Client, message_bytes_max: 64 * 1024 * 1024 };
+
+struct Worker<M: Mode> {
+    net: Net<M::State>,
+    mode: M,
+    index: usize,
+    shared: Arc<Shared>,
+    notes: Sender<Note>,
+    scratch: Vec<u8>,
+    alarm: Alarm,
+    stage: Stage,
+    /// How fast it opens, once it may.
+    pace: Option<Pace>,
+    /// It has told about its connections being opened, or about nothing being under way.
+    told: Option<Note>,
+    /// Taken before closing begins.
+    report: Option<M::Report>,
+    /// Next slot to be closed.
+    close_at: u32,
+}
+
+/// Runs one worker to its end, on the calling thread, which has a descriptor table of its own by now.
+pub(crate) fn run<M: Mode>(seat: Seat, mode: M) -> io::Result<Outcome<M::Report>> {
+    let Seat { index, share, capacity, pending_max, line, gauge, shared, notes, seed } = seat;
+    let mut net = Net::new(line, gauge, capacity, shared.clock, seed)?;
+    net.to_open = share;
+    net.pending_max = pending_max;
+    let alarm = Alarm::new()?;
+    let registry = net.poll.registry();
+    registry.register(&mut SourceFd(&alarm.as_raw_fd()), ALARM, Interest::READABLE)?;
+    registry.register(&mut SourceFd(&shared.wakes[index].as_raw_fd()), WAKE, Interest::READABLE)?;
+    let mut worker = Worker {
+        net,
+        mode,
+        index,
+        shared,
+        notes,
+        scratch: vec![0; SCRATCH_BYTES],
+        alarm,
+        stage: Stage::Opening,
+        pace: None,
+        told: None,
+        report: None,
+        close_at: 0,
+    };
+    worker.run()
+}
+
+impl<M: Mode> Worker<M> {
+    fn run(&mut self) -> io::Result<Outcome<M::Report>> {
+        let mut events = Events::with_capacity(EVENTS_PER_TURN);
+        let mut next = Some(Nanos(0));
+        loop {
+            if self.stage == Stage::Running && !M::REST.is_zero() && !events.is_empty() {
+                std::thread::sleep(M::REST);
+            }
+            self.wait(&mut events, next)?;
+            for event in &events {
+                if event.token() != WAKE && event.token() != ALARM {
+                    self.ready(event.token().0 as u32, event);
+                }
+            }
+            self.follow_stage();
+            let mode_next = self.mode.turn(&mut self.net);
+            while let Some((slot, budget)) = self.net.to_read.pop() {
+                self.read(slot, budget == usize::MAX, budget);
+            }
+            self.pass_deadlines();
+            next = earliest(mode_next, self.open_connections());
+            next = earliest(next, self.close_connections());
+            // Last: what was just begun has deadlines too.
+            next = earliest(next, self.net.next_deadline());
+            self.tell();
+            if self.stage == Stage::Closing && self.net.table.len() == 0 {
+                break;
+            }
+        }
+        let report = self.report.take().unwrap_or_else(|| self.mode.report(&mut self.net));
+        let table_bytes = self.net.bytes();
+        Ok(Outcome { tally: std::mem::take(&mut self.net.tally), report, table_bytes })
+    }
+
+    /// Sleeps until something is ready or `next` has come. The poller counts in milliseconds, rounded up; where
+    /// that would be late, the alarm wakes it.
+    fn wait(&mut self, events: &mut Events, next: Option<Nanos>) -> io::Result<()> {
+        let left = next.map(|next| next.since(self.net.clock.now()));
+        let timeout = match left {
+            Some(left) if left.is_zero() => Some(Duration::ZERO),
+            Some(left) => {
+                self.alarm.set(left)?;
+                None
+            }
+            None => None,
+        };
+        match self.net.poll.poll(events, timeout) {
+            Err(error) if error.kind() != io::ErrorKind::Interrupted => return Err(error),
+            _ => {}
+        }
+        self.net.now = self.net.clock.now();
+        Ok(())
+    }
+
+    /// A socket has something.
+    fn ready(&mut self, slot: u32, event: &Readiness) {
+        // A short read proves that nothing is left, unless the end of the stream is there too, which
+        // brings no further event.
+        let to_the_end = event.is_read_closed() || event.is_error();
+        match self.net.table[slot].phase {
+            Phase::Free => return, // it ended earlier in this turn
+            Phase::Connecting => {
+                if let Err(failure) = self.net.connected(slot) {
+                    let (state, gone) = self.net.fail(slot, failure);
+                    return self.mode.gone(&mut self.net, slot, state, gone);
+                }
+                if self.net.table[slot].phase == Phase::Connecting {
+                    return;
+                }
+            }
+            _ if event.is_writable() => self.net.flush(slot),
+            _ => {}
+        }
+        // A paused one is only read when it is over.
+        if to_the_end || event.is_readable() && !self.net.table[slot].is_paused {
+            self.read(slot, to_the_end, usize::MAX);
+        }
+    }
+
+    /// Reads up to `budget` bytes, or what is there.
+    fn read(&mut self, slot: u32, to_the_end: bool, mut budget: usize) {
+        loop {
+            self.net.now = self.net.clock.now();
+            let length = self.scratch.len().min(budget);
+            let count = match self.net.recv(slot, &mut self.scratch[..length]) {
+                Ok(Read::Bytes(count @ 1..)) => count,
+                Ok(Read::Bytes(_)) => return self.ended(slot, None),
+                Ok(Read::Nothing | Read::Gone) => return,
+                Err(error) => return self.ended(slot, Some(&error)),
+            };
+            let mut at = 0;
+            if self.net.table[slot].phase == Phase::Waiting {
+                match self.net.answered(slot, &self.scratch[..count]) {
+                    Ok(None) => at = count,
+                    Ok(Some(start)) => {
+                        at = start;
+                        self.mode.opened(&mut self.net, slot);
+                    }
+                    Err(failure) => {
+                        let (state, gone) = self.net.fail(slot, failure);
+                        return self.mode.gone(&mut self.net, slot, state, gone);
+                    }
+                }
+            }
+            if at < count && !self.decode(slot, at, count) {
+                return;
+            }
+            budget -= count;
+            if count < length && !to_the_end || budget == 0 {
+                return;
+            }
+        }
+    }
+
+    /// Handles the frames in the scratch; false when the connection is gone.
+    fn decode(&mut self, slot: u32, mut at: usize, count: usize) -> bool {
+        let Self { net, mode, scratch, .. } = self;
+        let mut partial = net.table[slot].rare.as_mut().and_then(|rare| rare.partial.take());
+        let gone = loop {
+            match ws::decode(&mut partial, &mut scratch[..count], &mut at, RULES) {
+                Ok(None) => break None,
+                Ok(Some(event)) => {
+                    if let Some(gone) = handle(net, mode, slot, event) {
+                        break Some(gone);
+                    }
+                    if net.table[slot].phase == Phase::Free {
+                        return false; // the mode ended it
+                    }
+                }
+                Err(violation) => break Some(violated(net, slot, violation)),
+            }
+        };
+        if let Some((state, gone)) = gone {
+            mode.gone(net, slot, state, gone);
+            return false;
+        }
+        if partial.is_some() {
+            net.table[slot].rare.get_or_insert_default().partial = partial;
+        } else {
+            net.drop_rare(slot);
+        }
+        true
+    }
+
+    /// The stream is over, in order or by an error.
+    fn ended(&mut self, slot: u32, error: Option<&io::Error>) {
+        let net = &mut self.net;
+        let (state, gone) = match net.table[slot].phase {
+            Phase::Free => return,
+            Phase::Connecting | Phase::Waiting => net.fail(slot, error.map_or(Failure::ClosedEarly, Failure::of)),
+            Phase::Open => {
+                let loss = error.map_or(Loss::Eof, Loss::of);
+                net.lose(slot, loss)
+            }
+            Phase::Closing => net.part(slot, if error.is_none() { Farewell::Unanswered } else { Farewell::Reset }),
+            Phase::Closed => net.part(slot, Farewell::Answered),
+        };
+        self.mode.gone(&mut self.net, slot, state, gone);
+    }
+
+    fn follow_stage(&mut self) {
+        let stage = self.shared.stage();
+        while self.stage < stage {
+            self.told = None;
+            self.stage = match self.stage {
+                Stage::Opening => {
+                    self.net.began = self.shared.began();
+                    if stage == Stage::Running {
+                        self.mode.start(&mut self.net);
+                    } else {
+                        self.net.to_open = 0; // cut short: what was not tried is not tried any more
+                    }
+                    Stage::Running
+                }
+                Stage::Running => {
+                    self.mode.stop(&mut self.net);
+                    Stage::Draining
+                }
+                Stage::Draining | Stage::Closing => {
+                    self.report = Some(self.mode.report(&mut self.net));
+                    self.net.to_open = 0;
+                    Stage::Closing
+                }
+            };
+        }
+    }
+
+    fn pass_deadlines(&mut self) {
+        let Self { net, mode, .. } = self;
+        while let Some(slot) = {
+            let table = &net.table;
+            net.opening_deadlines.expired(net.now, |slot, stamp| {
+                let Conn { phase, stamp: begun, .. } = table[slot];
+                matches!(phase, Phase::Connecting | Phase::Waiting) && begun == stamp
+            })
+        } {
+            let connecting = net.table[slot].phase == Phase::Connecting;
+            let failure = if connecting { Failure::ConnectTimeout } else { Failure::HandshakeTimeout };
+            let (state, gone) = net.fail(slot, failure);
+            mode.gone(net, slot, state, gone);
+        }
+        while let Some(slot) = {
+            let table = &net.table;
+            net.closing_deadlines.expired(net.now, |slot, stamp| {
+                let Conn { phase, stamp: begun, .. } = table[slot];
+                matches!(phase, Phase::Closing | Phase::Closed) && begun == stamp
+            })
+        } {
+            let (state, gone) = net.part(slot, Farewell::TimedOut);
+            mode.gone(net, slot, state, gone);
+        }
+    }
+
+    /// Opens what is due; says when to come back.
+    fn open_connections(&mut self) -> Option<Nanos> {
+        if self.net.to_open == 0 || self.stage == Stage::Closing {
+            return None;
+        }
+        let shared = &self.shared;
+        if self.stage == Stage::Opening && !shared.may_open(self.index) {
+            return None; // a wake will come
+        }
+        let now = self.net.now;
+        if shared.open_rate > 0.0 && self.stage == Stage::Opening && self.pace.is_none() {
+            self.pace = Some(Pace::new(now, shared.open_rate));
+        }
+        for _ in 0..OPENS_PER_TURN {
+            if self.net.to_open == 0 || !self.net.may_open() {
+                return None; // an answer will come, or a deadline
+            }
+            if let Some(pace) = self.pace.as_mut().filter(|_| self.stage == Stage::Opening) {
+                let due = pace.due();
+                if pace.take(now).is_none() {
+                    return Some(due);
+                }
+            }
+            self.net.to_open -= 1;
+            if let Err((failure, state)) = self.net.open(M::State::default()) {
+                self.mode.gone(&mut self.net, u32::MAX, state, Gone::Failed(failure));
+            }
+        }
+        Some(now)
+    }
+
+    /// Closes what is left, a slice at a time; says when to come back.
+    fn close_connections(&mut self) -> Option<Nanos> {
+        if self.stage != Stage::Closing {
+            return None;
+        }
+        let by_reset = self.shared.end_by_reset;
+        for _ in 0..CLOSES_PER_TURN {
+            if self.close_at == self.net.table.slots() || self.net.closing >= CLOSING_MAX {
+                return None; // an answer will come, or a deadline
+            }
+            let slot = self.close_at;
+            self.close_at += 1;
+            match self.net.table[slot].phase {
+                Phase::Open if !by_reset => self.net.close(slot),
+                Phase::Closing | Phase::Closed if !by_reset => {}
+                _ => {
+                    self.net.reset(slot);
+                }
+            }
+        }
+        Some(self.net.now)
+    }
+
+    /// Tells the main thread, once a stage, that this worker has come to its end.
+    fn tell(&mut self) {
+        let note = match self.stage {
+            Stage::Opening if self.net.to_open == 0 && self.net.pending == 0 => Note::Opened,
+            Stage::Running if self.mode.is_done(&self.net) => Note::Done,
+            Stage::Draining if self.mode.is_drained(&self.net) => Note::Drained,
+            _ => return,
+        };
+        if self.told != Some(note) {
+            self.told = Some(note);
+            if note == Note::Opened {
+                self.shared.let_next_open();
+            }
+            // The main thread outlives the workers; were it gone, nobody would be left to tell.
+            let _ = self.notes.send(note);
+        }
+    }
+}
+
+/// Handles one event; what it means when the connection ended by it.
+fn handle<M: Mode>(net: &mut Net<M::State>, mode: &mut M, slot: u32, event: Event<'_>) -> Option<(M::State, Gone)> {
+    let open = net.table[slot].phase == Phase::Open;
+    match event {
+        Event::Text(text) if open => {
+            net.gauge.received.add(1);
+            mode.message(net, slot, text.as_bytes());
+        }
+        Event::Binary(bytes) if open => {
+            net.gauge.received.add(1);
+            mode.message(net, slot, bytes);
+        }
+        Event::Ping(payload) if open => {
+            net.gauge.pings.add(1);
+            let conn = &mut net.table[slot];
+            conn.pings = conn.pings.saturating_add(1);
+            net.send_frame(slot, Opcode::Pong, payload);
+        }
+        Event::Close(close) if open => {
+            // Echoed with its code (section 5.5.1); then the server ends the stream, which we do not wait for.
+            let code = close.code.map(u16::to_be_bytes);
+            net.send_frame(slot, Opcode::Close, code.as_ref().map_or(&[], |code| &code[..]));
+            return Some(net.lose(slot, Loss::Closed(close.code.unwrap_or(1005))));
+        }
+        Event::Close(_) if net.table[slot].phase == Phase::Closing => net.table[slot].phase = Phase::Closed,
+        _ => {} // what comes while we are closing is of no interest
+    }
+    None
+}
+
+/// The server broke the protocol.
+fn violated<S: Default>(net: &mut Net<S>, slot: u32, violation: Violation) -> (S, Gone) {
+    match net.table[slot].phase {
+        Phase::Open => {
+            net.send_frame(slot, Opcode::Close, &violation.code().to_be_bytes());
+            net.lose(slot, Loss::violation(violation))
+        }
+        _ => net.part(slot, Farewell::Unanswered),
+    }
+}
+
+fn earliest(one: Option<Nanos>, other: Option<Nanos>) -> Option<Nanos> {
+    match (one, other) {
+        (Some(one), Some(other)) => Some(one.min(other)),
+        (one, other) => one.or(other),
+    }
+}

@@ -1,0 +1,84 @@
+//! From the command line to the results, for each kind of load.
+
+mod echoes;
+mod fanouts;
+mod moves;
+
+use crate::cli::{Cli, Common, Idle, Load};
+use crate::mode;
+use crate::observe::listening_pids;
+use crate::plan::{Plan, Share, Wants};
+use crate::preflight::{Facts, Missing, check};
+use crate::results::Results;
+use crate::run::{self, Companions, Timing};
+use std::io;
+
+/// Why there are no results.
+#[derive(Debug)]
+pub(crate) enum Stop {
+    /// The command line cannot be carried out.
+    Usage(String),
+    /// The machine does not allow it.
+    Missing(Vec<Missing>),
+    Broken(io::Error),
+}
+
+impl From<String> for Stop {
+    fn from(text: String) -> Self {
+        Self::Usage(text)
+    }
+}
+
+impl From<io::Error> for Stop {
+    fn from(error: io::Error) -> Self {
+        Self::Broken(error)
+    }
+}
+
+/// Runs what the command line says.
+pub(crate) fn run(cli: &Cli) -> Result<Results, Stop> {
+    let mut results = match &cli.load {
+        Load::Idle(args) => idle(args)?,
+        Load::Echo(args) => echoes::echo(args)?,
+        Load::Mixed(args) => echoes::mixed(args)?,
+        Load::Fanout(args) => fanouts::fanout(args)?,
+        Load::Slow(args) => fanouts::slow(args)?,
+        Load::Churn(args) => moves::churn(args)?,
+        Load::Storm(args) => moves::storm(args)?,
+    };
+    results.conclude();
+    Ok(results)
+}
+
+/// Plans, checks what the machine allows, and finds the server's processes.
+fn prepare(common: &Common, wants: Wants<'_>) -> Result<(Plan, Vec<u32>), Stop> {
+    let plan = Plan::new(common, wants)?;
+    let missing = check(&plan, common.per_source, &Facts::read());
+    if !missing.is_empty() && !common.force {
+        return Err(Stop::Missing(missing));
+    }
+    let pids = match (&common.pids[..], plan.target.is_local()) {
+        ([], true) => listening_pids(plan.target.address),
+        (pids, _) => pids.to_vec(),
+    };
+    Ok((plan, pids))
+}
+
+/// For loads that need no other threads.
+fn alone() -> Companions<'static> {
+    Box::new(|_| Vec::new())
+}
+
+/// A worker's part of a rate that is meant for all.
+fn rate_of(total: f64, share: Share, plan: &Plan) -> f64 {
+    total * share.connections as f64 / plan.connections as f64
+}
+
+fn idle(args: &Idle) -> Result<Results, Stop> {
+    let mut common = args.common.clone();
+    common.open_rate = common.open_rate.or(args.rate);
+    let (plan, pids) = prepare(&common, Wants::default())?;
+    let timing = Timing { measured: args.hold, ..Timing::default() };
+    let run = run::drive(&plan, &common, timing, pids, |_| mode::idle::Idle, alone())?;
+    Ok(Results::new("idle", &plan, &common, &run))
+}
