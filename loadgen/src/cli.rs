@@ -54,7 +54,7 @@ impl Load {
 /// What all kinds of load take.
 #[derive(Clone, Debug, Args)]
 pub(crate) struct Common {
-    /// Where to connect: ws://HOST[:PORT]/PATH
+    /// Where to connect: `ws://HOST[:PORT]/PATH`
     pub(crate) url: String,
     /// How many connections
     #[arg(short, long, default_value_t = 100, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
