@@ -28,8 +28,8 @@ pub const READ_PAUSE_BYTES: usize = 64 * 1024;
 pub const MESSAGE_BYTES_CEILING: usize = 256 * 1024 * 1024;
 
 /// What is read and discarded from a refused peer before the socket is closed anyway, in bytes: enough
-/// for a client that had already sent a large body to read why it was refused.
-pub const LINGER_BYTES_MAX: u32 = 1024 * 1024;
+/// for a client in the middle of a large message to read why it was refused. The close timeout bounds it in time.
+pub const LINGER_BYTES_MAX: u32 = 16 * 1024 * 1024;
 
 /// Output buffers that grew beyond this are returned to the allocator once they are empty, in bytes.
 pub const OUTPUT_KEEP_BYTES: usize = 256 * 1024;
