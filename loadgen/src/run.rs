@@ -65,8 +65,10 @@ pub(crate) struct Run<R> {
     pub(crate) errors: Vec<String>,
 }
 
-/// Threads that publish beside the workers, if a mode has any: they follow the stages by themselves.
-pub(crate) type Companions<'a> = Box<dyn FnOnce(&Arc<Shared>) -> Vec<JoinHandle<Result<(), String>>> + 'a>;
+/// Threads that publish beside the workers, if a mode has any: they follow the stages by themselves, and send
+/// [`Note::Failed`] when they cannot go on.
+pub(crate) type Companions<'a> = Box<dyn FnOnce(&Arc<Shared>, &Sender<Note>) -> Vec<Companion> + 'a>;
+type Companion = JoinHandle<Result<(), String>>;
 
 /// Runs `mode_of(share)` on every worker of the plan.
 pub(crate) fn drive<M: Mode + 'static>(
@@ -92,47 +94,17 @@ where
     let gauges: Vec<Arc<Gauge>> = plan.workers.iter().map(|_| Arc::default()).collect();
     let mut workers = Vec::new();
     for (index, (&share, gauge)) in plan.workers.iter().zip(&gauges).enumerate() {
-        let seat = Seat {
-            index,
-            share: share.connections,
-            capacity: share.capacity as usize,
-            pending_max: plan.pending_max,
-            line: Line::new(Arc::clone(&plan.dial), share.first, plan.sources.take(share.first_source, share.sources)),
-            gauge: Arc::clone(gauge),
-            shared: Arc::clone(&shared),
-            notes: notes.clone(),
-            seed: plan.seed ^ (index as u64 + 1).wrapping_mul(0x9E37_79B9_7F4A_7C15),
-        };
+        let seat = seat(plan, index, Arc::clone(gauge), Arc::clone(&shared), notes.clone());
         workers.push(spawn(seat, mode_of(share))?);
     }
     shared.parted.wait();
-    let companions = companions(&shared);
+    let companions = companions(&shared, &notes);
     let progress = Progress::new(common.quiet, plan.connections);
     let timeline = Timeline::new(pids.clone());
     let mut lead = Lead { shared: &shared, gauges, inbox, seen: Seen::default(), timeline, pids, progress };
     let (mut marks, interrupted) = lead.through(timing, workers.len(), plan.connections);
-    let mut run = Run {
-        marks: Marks::default(),
-        timeline: Timeline::new(Vec::new()),
-        tally: Tally::default(),
-        reports: Vec::new(),
-        table_bytes: 0,
-        pids: lead.pids.clone(),
-        interrupted,
-        started_unix,
-        errors: Vec::new(),
-    };
-    for worker in workers {
-        match worker.join() {
-            Ok(Ok(outcome)) => {
-                run.tally.merge(&outcome.tally);
-                run.table_bytes += outcome.table_bytes;
-                run.reports.push(outcome.report);
-            }
-            Ok(Err(error)) => run.errors.push(format!("a worker ended: {error}")),
-            Err(_) => run.errors.push("a worker panicked".to_owned()),
-        }
-    }
+    let outcomes = workers.into_iter().map(JoinHandle::join);
+    let mut run = gather(outcomes);
     for companion in companions {
         match companion.join() {
             Ok(Ok(())) => {}
@@ -142,10 +114,50 @@ where
     }
     marks.closed = lead.mark();
     lead.progress.finish();
-    run.marks = marks;
-    run.timeline = lead.timeline;
     drop(blocked);
-    Ok(run)
+    Ok(Run { marks, timeline: lead.timeline, pids: lead.pids, interrupted, started_unix, ..run })
+}
+
+fn seat(plan: &Plan, index: usize, gauge: Arc<Gauge>, shared: Arc<Shared>, notes: Sender<Note>) -> Seat {
+    let share = plan.workers[index];
+    Seat {
+        index,
+        share: share.connections,
+        capacity: share.capacity as usize,
+        pending_max: plan.pending_max,
+        line: Line::new(Arc::clone(&plan.dial), share.first, plan.sources.take(share.first_source, share.sources)),
+        gauge,
+        shared,
+        notes,
+        seed: plan.seed ^ (index as u64 + 1).wrapping_mul(0x9E37_79B9_7F4A_7C15),
+    }
+}
+
+/// Puts together what the workers bring as they end.
+fn gather<R>(outcomes: impl Iterator<Item = thread::Result<io::Result<Outcome<R>>>>) -> Run<R> {
+    let mut run = Run {
+        marks: Marks::default(),
+        timeline: Timeline::new(Vec::new()),
+        tally: Tally::default(),
+        reports: Vec::new(),
+        table_bytes: 0,
+        pids: Vec::new(),
+        interrupted: false,
+        started_unix: 0,
+        errors: Vec::new(),
+    };
+    for outcome in outcomes {
+        match outcome {
+            Ok(Ok(outcome)) => {
+                run.tally.merge(&outcome.tally);
+                run.table_bytes += outcome.table_bytes;
+                run.reports.push(outcome.report);
+            }
+            Ok(Err(error)) => run.errors.push(format!("a worker ended: {error}")),
+            Err(_) => run.errors.push("a worker panicked".to_owned()),
+        }
+    }
+    run
 }
 
 /// The first signal ends the run in order, the second one the process.
@@ -199,7 +211,8 @@ struct Seen {
     done: usize,
     drained: usize,
     ended: usize,
-    signals: usize,
+    /// Signals, and companions that failed.
+    stops: usize,
 }
 
 /// The main thread's part.
@@ -253,7 +266,7 @@ impl Lead<'_> {
     fn wait(&mut self, at_most: Option<Duration>, reached: impl Fn(&Seen) -> bool) -> bool {
         let deadline = at_most.map(|time| self.now() + time);
         loop {
-            if self.seen.signals > 0 || self.seen.ended > 0 {
+            if self.seen.stops > 0 || self.seen.ended > 0 {
                 return false;
             }
             let now = self.now();
@@ -281,9 +294,10 @@ impl Lead<'_> {
             Ok(Note::Drained) => self.seen.drained += 1,
             Ok(Note::Ended) => self.seen.ended += 1,
             Ok(Note::Signal) => {
-                self.seen.signals += 1;
+                self.seen.stops += 1;
                 self.progress.say("ending early: once more ends at once");
             }
+            Ok(Note::Failed) => self.seen.stops += 1,
             Err(RecvTimeoutError::Timeout) => {}
             Err(RecvTimeoutError::Disconnected) => unreachable!("the thread that takes signals keeps a sender"),
         }

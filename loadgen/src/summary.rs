@@ -11,49 +11,14 @@ pub(crate) fn text(results: &Results) -> String {
     let mut line = |name: &str, text: String| {
         let _ = writeln!(out, "{name:>12}  {text}");
     };
-    let connections = &results.connections;
-    line("load", format!("{} {} ({} threads)", results.mode, results.url, results.threads));
-    line(
-        "opened",
-        format!(
-            "{} of {} in {:.2} s, {}/s{}",
-            grouped(results.opening.opened),
-            grouped(results.opening.attempted),
-            results.opening.seconds,
-            grouped(results.opening.handshakes_per_second as u64),
-            counts(connections.failed, "failed", &connections.failures),
-        ),
-    );
-    line("handshake", latency(&results.opening.latency_us));
-    let mut cpu = format!("generator {:.1} us a handshake", results.opening.generator_cpu_us);
-    if let Some(server) = results.opening.server_cpu_us {
-        let _ = write!(cpu, ", server {server:.1} us");
-    }
-    line("", cpu);
-    if results.tells_memory() {
-        memory(&results.memory, &mut line);
-    }
-    let measured = &results.measured;
-    let mut cores = format!("{:.1} s: generator {:.2} cores", measured.seconds, measured.generator_cores);
-    if let Some(server) = measured.server_cores {
-        let _ = write!(cores, ", server {server:.2}");
-    }
-    let _ = write!(cores, ", idle {:.2} of {}", measured.idle_cores, results.machine.cores);
-    if let Some(each) = measured.server_cpu_us_each {
-        let _ = write!(cores, "; server {each:.2} us a {}", measured.unit);
-    }
-    line("measured", cores);
-    if measured.pings > 0 {
-        line(
-            "pings",
-            format!("{} answered, {}", grouped(connections.pings), by_pings(&connections.connections_by_pings)),
-        );
-    }
+    opening(results, &mut line);
+    measured(results, &mut line);
     results.echo.iter().for_each(|echo| echo_lines(echo, &mut line));
     results.fanout.iter().for_each(|fanout| fanout_lines("fanout", fanout, &mut line));
     results.slow.iter().for_each(|fanout| fanout_lines("slow ones", fanout, &mut line));
     results.churn.iter().for_each(|churn| churn_lines(churn, &mut line));
     results.storm.iter().for_each(|storm| storm_lines(storm, &mut line));
+    let connections = &results.connections;
     line(
         "held",
         format!(
@@ -80,6 +45,54 @@ pub(crate) fn text(results: &Results) -> String {
         problems => problems.iter().for_each(|problem| line("problem", problem.clone())),
     }
     out
+}
+
+fn opening(results: &Results, line: &mut impl FnMut(&str, String)) {
+    let connections = &results.connections;
+    line("load", format!("{} {} ({} threads)", results.mode, results.url, results.threads));
+    line(
+        "opened",
+        format!(
+            "{} of {} in {:.2} s, {}/s{}",
+            grouped(results.opening.opened),
+            grouped(results.opening.attempted),
+            results.opening.seconds,
+            grouped(results.opening.handshakes_per_second as u64),
+            counts(connections.failed, "failed", &connections.failures),
+        ),
+    );
+    line("handshake", latency(&results.opening.latency_us));
+    let mut cpu = format!("generator {:.1} us a handshake", results.opening.generator_cpu_us);
+    if let Some(server) = results.opening.server_cpu_us {
+        let _ = write!(cpu, ", server {server:.1} us");
+    }
+    line("", cpu);
+    if results.tells_memory() {
+        memory(&results.memory, line);
+    }
+}
+
+fn measured(results: &Results, line: &mut impl FnMut(&str, String)) {
+    let measured = &results.measured;
+    let mut cores = format!("{:.1} s: generator {:.2} cores", measured.seconds, measured.generator_cores);
+    if let Some(server) = measured.server_cores {
+        let _ = write!(cores, ", server {server:.2}");
+    }
+    let _ = write!(cores, ", idle {:.2} of {}", measured.idle_cores, results.machine.cores);
+    if let Some(each) = measured.server_cpu_us_each {
+        let _ = write!(cores, "; server {each:.2} us a {}", measured.unit);
+    }
+    line("measured", cores);
+    if measured.pings > 0 {
+        line(
+            "pings",
+            format!(
+                "{} answered, {}",
+                grouped(results.connections.pings),
+                by_pings(&results.connections.connections_by_pings)
+            ),
+        );
+    }
 }
 
 fn memory(memory: &Memory, line: &mut impl FnMut(&str, String)) {

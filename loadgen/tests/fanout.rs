@@ -69,6 +69,19 @@ fn what_a_server_loses_doubles_and_swaps_is_counted_exactly() {
 }
 
 #[test]
+fn a_run_without_a_publisher_ends_early_and_says_why() {
+    let Some(server) = Server::node("") else { return };
+    for flag in ["--publish-ws", "--publish-url"] {
+        let url = if flag == "--publish-ws" { "ws://127.0.0.1:9/" } else { "http://127.0.0.1:9/" };
+        let outcome = run(&server, "fanout", &[flag, url]);
+        assert_eq!(outcome.status, 3, "{}", outcome.summary);
+        assert_eq!(outcome.value("ended_early"), true, "{}", outcome.summary);
+        assert!(outcome.value("problems").to_string().contains("refused"), "{}", outcome.summary);
+        assert_eq!(outcome.count("connections.farewells.answered"), SUBSCRIBERS);
+    }
+}
+
+#[test]
 fn slow_readers_have_an_account_of_their_own() {
     let Some(server) = Server::node("") else { return };
     for bytes in ["0", "2000"] {

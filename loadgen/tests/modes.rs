@@ -42,6 +42,18 @@ fn idle_connections_may_end_by_reset_and_come_slowly() {
 }
 
 #[test]
+fn names_and_the_other_family_work_too() {
+    let server = Server::throng("");
+    let url = url_or_return!(server);
+    let port = url.trim_end_matches('/').rsplit(':').next().unwrap();
+    load(&["idle", &format!("ws://localhost:{port}/a?b=c"), "-c", "10", "--hold", "0.1"]).assert_clean();
+    load(&["idle", url, "-c", "10", "--hold", "0.1", "--source", "127.9.9.8/30"]).assert_clean();
+    let server = Server::throng_at("[::1]:0", "");
+    let url = url_or_return!(server);
+    load(&["idle", url, "-c", "10", "--hold", "0.1"]).assert_clean();
+}
+
+#[test]
 fn more_connections_than_one_table_holds_take_more_threads() {
     let server = Server::throng("--max-connections 2000");
     let url = url_or_return!(server);

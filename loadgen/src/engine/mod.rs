@@ -22,7 +22,6 @@ pub(crate) use worker::run;
 
 use crate::clock::Nanos;
 use crate::reason::{Failure, Loss};
-use std::time::Duration;
 
 /// How a connection ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,9 +40,6 @@ pub(crate) trait Mode: Sized + Send {
     type State: Default;
     /// What it found out.
     type Report: Send;
-    /// How long a worker that has handled something rests before it looks again, in the measured part. Where nobody
-    /// waits for an answer, many sockets at a time cost less than each at once: not one wakeup a message.
-    const REST: Duration = Duration::ZERO;
 
     /// A connection is open. This can happen at any stage.
     fn opened(&mut self, _net: &mut Net<Self::State>, _slot: u32) {}

@@ -3,7 +3,7 @@
 use super::dial::Line;
 use super::gauge::{Gauge, Tally};
 use crate::clock::{Clock, Nanos};
-use std::sync::atomic::{AtomicU8, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering};
 use std::sync::mpsc::Sender;
 use std::sync::{Arc, Barrier};
 use throng::sys::Wake;
@@ -31,6 +31,10 @@ pub(crate) struct Shared {
     /// Workers below this number may open their connections. Each that is done lets the next one begin: few
     /// tables and pollers are hot at a time, which costs less than all of them in turn.
     permits: AtomicUsize,
+    /// The same for closing them.
+    closing_permits: AtomicUsize,
+    /// A closing was not answered in time: the rest is reset, since waiting for each would take for ever.
+    is_stuck: AtomicBool,
     pub(crate) wakes: Vec<Wake>,
     pub(crate) clock: Clock,
     /// All tables are private before anyone opens a descriptor.
@@ -48,6 +52,8 @@ impl Shared {
             stage: AtomicU8::new(Stage::Opening as u8),
             began: AtomicU64::new(0),
             permits: AtomicUsize::new(openers),
+            closing_permits: AtomicUsize::new(openers),
+            is_stuck: AtomicBool::new(false),
             parted: Barrier::new(wakes.len() + 1),
             wakes,
             clock: Clock::start(),
@@ -85,9 +91,32 @@ impl Shared {
     }
 
     pub(super) fn let_next_open(&self) {
-        let next = self.permits.fetch_add(1, Ordering::AcqRel);
+        self.let_next(&self.permits);
+    }
+
+    /// Whether worker `index` may close its connections.
+    pub(super) fn may_close(&self, index: usize) -> bool {
+        index < self.closing_permits.load(Ordering::Acquire)
+    }
+
+    pub(super) fn let_next_close(&self) {
+        self.let_next(&self.closing_permits);
+    }
+
+    fn let_next(&self, permits: &AtomicUsize) {
+        let next = permits.fetch_add(1, Ordering::AcqRel);
         if let Some(wake) = self.wakes.get(next) {
             wake.wake();
+        }
+    }
+
+    pub(super) fn is_stuck(&self) -> bool {
+        self.is_stuck.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn note_stuck(&self) {
+        if !self.is_stuck.swap(true, Ordering::Relaxed) {
+            self.wakes.iter().for_each(|wake| wake.wake());
         }
     }
 }
@@ -103,6 +132,8 @@ pub(crate) enum Note {
     Drained,
     /// It has ended.
     Ended,
+    /// A thread beside the workers cannot go on, so the run makes no sense any more.
+    Failed,
     /// The user wants to end (from the thread that takes signals).
     Signal,
 }

@@ -30,8 +30,8 @@ const SCRATCH_BYTES: usize = 64 * 1024;
 /// Handshakes begun, and closings begun, before the loop looks at its sockets again.
 const OPENS_PER_TURN: u32 = 128;
 const CLOSES_PER_TURN: u32 = 64;
-/// Closings under way at a time in one worker.
-const CLOSING_MAX: u64 = 512;
+/// When no more than this many closings of a worker are under way, and none is to begin, the next worker may begin.
+const CLOSING_TAIL: u64 = 512;
 
 /// Servers may send what they like: this is the longest message that is taken, in bytes.
 const RULES: Rules = Rules { role: Role::Client, message_bytes_max: 64 * 1024 * 1024 };
@@ -53,6 +53,8 @@ struct Worker<M: Mode> {
     report: Option<M::Report>,
     /// Next slot to be closed.
     close_at: u32,
+    /// The next worker has been let close its connections.
+    has_let_close: bool,
 }
 
 /// Runs one worker to its end, on the calling thread, which has a descriptor table of its own by now.
@@ -78,6 +80,7 @@ pub(crate) fn run<M: Mode>(seat: Seat, mode: M) -> io::Result<Outcome<M::Report>
         told: None,
         report: None,
         close_at: 0,
+        has_let_close: false,
     };
     worker.run()
 }
@@ -87,9 +90,6 @@ impl<M: Mode> Worker<M> {
         let mut events = Events::with_capacity(EVENTS_PER_TURN);
         let mut next = Some(Nanos(0));
         loop {
-            if self.stage == Stage::Running && !M::REST.is_zero() && !events.is_empty() {
-                std::thread::sleep(M::REST);
-            }
             self.wait(&mut events, next)?;
             for event in &events {
                 if event.token() != WAKE && event.token() != ALARM {
@@ -270,7 +270,7 @@ impl<M: Mode> Worker<M> {
     }
 
     fn pass_deadlines(&mut self) {
-        let Self { net, mode, .. } = self;
+        let Self { net, mode, stage, shared, .. } = self;
         while let Some(slot) = {
             let table = &net.table;
             net.opening_deadlines.expired(net.now, |slot, stamp| {
@@ -292,6 +292,9 @@ impl<M: Mode> Worker<M> {
         } {
             let (state, gone) = net.part(slot, Farewell::TimedOut);
             mode.gone(net, slot, state, gone);
+            if *stage == Stage::Closing {
+                shared.note_stuck();
+            }
         }
     }
 
@@ -328,16 +331,12 @@ impl<M: Mode> Worker<M> {
 
     /// Closes what is left, a slice at a time; says when to come back.
     fn close_connections(&mut self) -> Option<Nanos> {
-        if self.stage != Stage::Closing {
-            return None;
+        if self.stage != Stage::Closing || !self.shared.may_close(self.index) && !self.shared.is_stuck() {
+            return None; // a wake will come
         }
-        let by_reset = self.shared.end_by_reset;
-        for _ in 0..CLOSES_PER_TURN {
-            if self.close_at == self.net.table.slots() || self.net.closing >= CLOSING_MAX {
-                return None; // an answer will come, or a deadline
-            }
-            let slot = self.close_at;
-            self.close_at += 1;
+        let by_reset = self.shared.end_by_reset || self.shared.is_stuck();
+        let end = self.net.table.slots().min(self.close_at + CLOSES_PER_TURN);
+        for slot in self.close_at..end {
             match self.net.table[slot].phase {
                 Phase::Open if !by_reset => self.net.close(slot),
                 Phase::Closing | Phase::Closed if !by_reset => {}
@@ -346,7 +345,15 @@ impl<M: Mode> Worker<M> {
                 }
             }
         }
-        Some(self.net.now)
+        self.close_at = end;
+        if end < self.net.table.slots() {
+            return Some(self.net.now);
+        }
+        if !self.has_let_close && self.net.closing <= CLOSING_TAIL {
+            self.has_let_close = true;
+            self.shared.let_next_close();
+        }
+        None // an answer will come, or a deadline
     }
 
     /// Tells the main thread, once a stage, that this worker has come to its end.
@@ -364,6 +371,18 @@ impl<M: Mode> Worker<M> {
             }
             // The main thread outlives the workers; were it gone, nobody would be left to tell.
             let _ = self.notes.send(note);
+        }
+    }
+}
+
+/// Whoever ends before its time, by an error, lets the next one go on all the same.
+impl<M: Mode> Drop for Worker<M> {
+    fn drop(&mut self) {
+        if self.stage == Stage::Opening && self.told.is_none() {
+            self.shared.let_next_open();
+        }
+        if !self.has_let_close {
+            self.shared.let_next_close();
         }
     }
 }

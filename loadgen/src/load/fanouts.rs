@@ -2,6 +2,7 @@
 
 use super::{Stop, prepare};
 use crate::cli::{Fanout, Slow};
+use crate::engine::Note;
 use crate::fanout::{
     FanoutReport, Ledger, MARK_BYTES, Mark, Publisher, Route, Slowness, Subscribers, Tale, Template, Values,
 };
@@ -42,10 +43,16 @@ fn deliver(name: &'static str, args: &Fanout, slowness: Slowness) -> Result<Resu
         size: args.size as usize,
         seed: plan.seed.wrapping_add(1),
     };
-    let companions: Companions<'_> = Box::new(|shared| {
-        let shared = Arc::clone(shared);
-        let thread = thread::Builder::new().name("publisher".into()).spawn(move || publisher.run(&shared));
-        thread.into_iter().collect()
+    let companions: Companions<'_> = Box::new(|shared, notes| {
+        let (shared, notes) = (Arc::clone(shared), notes.clone());
+        let publish = move || {
+            let result = publisher.run(&shared);
+            if result.is_err() {
+                let _ = notes.send(Note::Failed);
+            }
+            result
+        };
+        thread::Builder::new().name("publisher".into()).spawn(publish).into_iter().collect()
     });
     let subscribe = args.subscribe_template.as_deref();
     let mode_of = |_| Subscribers::new(Arc::clone(&ledger), subscribe, Opcode::Text, &args.gap_marker, slowness);

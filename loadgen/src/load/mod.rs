@@ -66,7 +66,7 @@ fn prepare(common: &Common, wants: Wants<'_>) -> Result<(Plan, Vec<u32>), Stop> 
 
 /// For loads that need no other threads.
 fn alone() -> Companions<'static> {
-    Box::new(|_| Vec::new())
+    Box::new(|_, _| Vec::new())
 }
 
 /// A worker's part of a rate that is meant for all.

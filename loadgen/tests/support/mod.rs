@@ -149,6 +149,10 @@ impl Drop for Server {
 impl Server {
     /// Throng, from `THRONG_BIN` or from beside the generator. `None`, said loudly, when it is not there.
     pub(crate) fn throng(flags: &str) -> Option<Self> {
+        Self::throng_at("127.0.0.1:0", flags)
+    }
+
+    pub(crate) fn throng_at(listen: &str, flags: &str) -> Option<Self> {
         let beside = Path::new(env!("CARGO_BIN_EXE_throng-load")).with_file_name("throng");
         let binary = std::env::var_os("THRONG_BIN").map_or(beside, PathBuf::from);
         if !binary.exists() {
@@ -156,13 +160,12 @@ impl Server {
             return None;
         }
         let mut command = Command::new(binary);
-        command.args(["serve", "--listen", "127.0.0.1:0"]).args(flags.split_whitespace()).stderr(Stdio::piped());
+        command.args(["serve", "--listen", listen]).args(flags.split_whitespace()).stderr(Stdio::piped());
         let mut child = command.spawn().unwrap();
         let lines = BufReader::new(child.stderr.take().unwrap());
         let address = first_of(lines, |line| {
             let (_, rest) = line.split_once("listening on ")?;
-            let end = rest.find(|c: char| !(c.is_ascii_digit() || c == '.' || c == ':')).unwrap_or(rest.len());
-            rest[..end].trim_end_matches(':').parse().ok()
+            rest.split_whitespace().next()?.trim_end_matches([':', ',']).parse().ok()
         });
         Some(Self::at(child, address))
     }
