@@ -145,8 +145,9 @@ fn latencies(results: &Results) -> Chart {
         |(name, quantiles): (&'static str, &Quantiles)| Series { name, points: quantiles.curve.clone(), dots: true };
     let of =
         if results.echo.is_some() { "handshake, and echo from the moment each was due" } else { "by share of all" };
+    let title = if series.len() == 1 { "Latency of handshakes" } else { "Latency" };
     Chart {
-        title: "Latency",
+        title,
         note: format!("{of}; log axis"),
         x: Axis { name: "share of all", scale: Scale::Nines, format: percent },
         y: Axis { name: "latency", scale: Scale::Log, format: summary::time },
