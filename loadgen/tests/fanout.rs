@@ -77,7 +77,8 @@ fn a_run_without_a_publisher_ends_early_and_says_why() {
         assert_eq!(outcome.status, 3, "{}", outcome.summary);
         assert_eq!(outcome.value("ended_early"), true, "{}", outcome.summary);
         assert!(outcome.value("problems").to_string().contains("refused"), "{}", outcome.summary);
-        assert_eq!(outcome.count("connections.farewells.answered"), SUBSCRIBERS);
+        // It may fail before all of them are open; whoever was is closed in order.
+        assert_eq!(outcome.count("connections.farewells.answered"), outcome.count("connections.opened"));
     }
 }
 
