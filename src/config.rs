@@ -18,11 +18,13 @@ pub(crate) struct Config {
     pub(crate) ping_interval: Duration,
     pub(crate) pong_timeout: Duration,
     pub(crate) head_timeout: Duration,
+    pub(crate) idle_timeout: Duration,
     pub(crate) decision_timeout: Duration,
     pub(crate) close_timeout: Duration,
     pub(crate) write_timeout: Duration,
     pub(crate) tick_interval: Option<Duration>,
     pub(crate) backlog: u16,
+    pub(crate) origins: Vec<String>,
     pub(crate) shared_descriptors: bool,
     pub(crate) pin: bool,
 }
@@ -38,11 +40,13 @@ impl Default for Config {
             ping_interval: Duration::from_secs(25),
             pong_timeout: Duration::from_secs(20),
             head_timeout: Duration::from_secs(10),
+            idle_timeout: Duration::from_secs(75),
             decision_timeout: Duration::from_secs(10),
             close_timeout: Duration::from_secs(3),
             write_timeout: Duration::from_secs(30),
             tick_interval: None,
             backlog: 4096,
+            origins: Vec::new(),
             shared_descriptors: false,
             pin: false,
         }
@@ -53,6 +57,7 @@ impl Default for Config {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Rules {
     pub(crate) head_timeout: Span,
+    pub(crate) idle_timeout: Span,
     pub(crate) decision_timeout: Span,
     pub(crate) ping_interval: Span,
     pub(crate) pong_timeout: Span,
@@ -64,7 +69,7 @@ pub(crate) struct Rules {
 
 /// A setting that cannot be: which one, why, and what to do.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ConfigError(String);
+pub struct ConfigError(pub(crate) String);
 
 impl std::fmt::Display for ConfigError {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -113,6 +118,7 @@ impl Config {
             ("ping interval", self.ping_interval),
             ("pong timeout", self.pong_timeout),
             ("head timeout", self.head_timeout),
+            ("idle timeout", self.idle_timeout),
             ("decision timeout", self.decision_timeout),
             ("close timeout", self.close_timeout),
             ("write timeout", self.write_timeout),
@@ -123,6 +129,7 @@ impl Config {
         }
         Ok(Rules {
             head_timeout: Span::covering(self.head_timeout),
+            idle_timeout: Span::covering(self.idle_timeout),
             decision_timeout: Span::covering(self.decision_timeout),
             ping_interval: Span::covering(self.ping_interval),
             pong_timeout: Span::covering(self.pong_timeout),

@@ -63,6 +63,11 @@ reasons! {
         HostRepeated = 400, "host_repeated", "there must be exactly one Host header (RFC 9112, section 3.2)";
         HostInvalid = 400, "host_invalid", "the Host header must be HOST or HOST:PORT (RFC 9112, section 3.2)";
         BadLength = 400, "bad_length", "Content-Length must be one number, and not beside Transfer-Encoding (RFC 9112, section 6.3)";
+        BadChunk = 400, "bad_chunk", "the chunked body is malformed: SIZE in hex, CR LF, that many bytes, CR LF, at the end a 0 (RFC 9112, section 7.1)";
+        TransferCoding = 501, "transfer_coding", "the only Transfer-Encoding understood here is chunked, in HTTP/1.1 (RFC 9112, section 6.1)";
+        Expectation = 417, "expectation", "the only expectation that can be met here is 100-continue (RFC 9110, section 10.1.1)";
+        BodyTooLarge = 413, "body_too_large", "the request's body is larger than a message may be on this server";
+        BodyTimeout = 408, "body_timeout", "the request's body was not complete in time";
         HeadTimeout = 408, "head_timeout", "the request's head was not complete in time";
         HeadTooLarge = 431, "head_too_large", "the request's head is larger than 16 KiB";
         TooManyFields = 431, "too_many_fields", "the request has more than 100 header fields";
@@ -78,6 +83,7 @@ reasons! {
         VersionMissing = 400, "version_missing", "a WebSocket upgrade needs `Sec-WebSocket-Version: 13`";
         VersionUnsupported = 426, "version_unsupported", "only Sec-WebSocket-Version 13 is spoken here";
         ProtocolInvalid = 400, "protocol_invalid", "Sec-WebSocket-Protocol must be a list of different tokens";
+        OriginForbidden = 403, "origin_forbidden", "pages of this origin may not talk to this server: serve them from the same host, or have the server allow the origin";
         UpgradeRequired = 426, "upgrade_required", "this is a WebSocket: send `Upgrade: websocket` and `Connection: Upgrade` (did a proxy remove them?)";
         // The server's own state.
         AtCapacity = 503, "at_capacity", "the server has all the connections it may have: try again later";

@@ -10,6 +10,7 @@
 //! table's descriptors some time after `join` has returned.
 
 use crate::config::{Config, Plan, Rules};
+use crate::http::Origins;
 use crate::server::{Seat, StartError};
 use crate::service::Service;
 use crate::sys::{self, ListenOptions, Listener};
@@ -30,6 +31,7 @@ pub(crate) struct Launch<S: Service, F> {
     pub(crate) config: Config,
     pub(crate) plan: Plan,
     pub(crate) rules: Rules,
+    pub(crate) origins: Arc<Origins>,
     pub(crate) shared: Arc<Shared<S::State>>,
     pub(crate) factory: F,
     pub(crate) started: Instant,
@@ -174,6 +176,7 @@ where
             rules: self.rules,
             tick_interval: self.config.tick_interval,
             seed: sys::random_u64()?,
+            origins: Arc::clone(&self.origins),
             shared: Arc::clone(&self.shared),
         };
         Ok((Worker::new(machine, service, setup, listeners)?, bound))

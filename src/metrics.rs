@@ -64,6 +64,7 @@ metrics! {
     accepted: "counter" "throng_accepted_total" "Connections accepted.";
     turned_away: "counter" "throng_turned_away_total" "Connections answered 503 at accept, being over a limit.";
     accept_errors: "counter" "throng_accept_errors_total" "Times that accepting failed for want of descriptors or memory.";
+    requests: "counter" "throng_requests_total" "HTTP requests handed to the service, other than upgrades.";
     opened: "counter" "throng_opened_total" "WebSockets opened.";
     messages_in: "counter" "throng_messages_received_total" "Messages received from clients.";
     frames_out: "counter" "throng_messages_sent_total" "Messages queued for clients.";

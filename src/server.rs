@@ -3,7 +3,7 @@
 use crate::config::{Config, ConfigError, Plan};
 use crate::conn::Verdict;
 use crate::error::End;
-use crate::http::Response;
+use crate::http::{Origins, Response};
 use crate::launch::Launch;
 use crate::mem::Mailbox;
 use crate::metrics::{self, Metrics};
@@ -96,9 +96,11 @@ impl Server {
         ping_interval;
         /// A pinged client that sends nothing for this long is closed (1011). Default: 20 s.
         pong_timeout;
-        /// The request's head must be complete this long after the connection was accepted, however it trickles.
-        /// Default: 10 s.
+        /// A request's head must be complete this long after the connection was accepted, and its body this long after
+        /// the head, however they trickle. Default: 10 s.
         head_timeout;
+        /// A connection between two requests is closed after this time. Default: 75 s.
+        idle_timeout;
         /// A decision that was put off must be made within this time; the client gets a 503 then. Default: 10 s.
         decision_timeout;
         /// How long the other side's Close is waited for. Default: 3 s.
@@ -110,6 +112,14 @@ impl Server {
     /// Calls [`Service::tick`] for every open connection once in this interval. Default: never.
     pub fn tick_interval(mut self, interval: Duration) -> Self {
         self.config.tick_interval = Some(interval);
+        self
+    }
+
+    /// Lets pages of this origin (`https://app.example.com`) talk to the server, beside those of the server's own host;
+    /// `*` stands for all. Browsers say where a page comes from in `Origin`; requests without one are no page's, and
+    /// are let in. May be called several times.
+    pub fn allow_origin(mut self, origin: impl Into<String>) -> Self {
+        self.config.origins.push(origin.into());
         self
     }
 
@@ -149,6 +159,7 @@ impl Server {
             self.config.listen.push(([127, 0, 0, 1], 8080).into());
         }
         let rules = self.config.rules()?;
+        let origins = Arc::new(Origins::new(&self.config.origins)?);
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let plan = self.config.plan(cores, sys::raise_descriptor_limit()?)?;
         explain(&plan, cores);
@@ -160,8 +171,15 @@ impl Server {
             })
             .collect::<io::Result<_>>()?;
         let shared = Arc::new(Shared::new(ports, plan.connections_max));
-        let launch =
-            Launch { config: self.config, plan, rules, shared: Arc::clone(&shared), factory, started: Instant::now() };
+        let launch = Launch {
+            config: self.config,
+            plan,
+            rules,
+            origins,
+            shared: Arc::clone(&shared),
+            factory,
+            started: Instant::now(),
+        };
         let (threads, addresses) = launch.go()?;
         Ok(Running { threads, addresses, handle: Handle { shared } })
     }

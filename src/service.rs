@@ -76,8 +76,8 @@ pub trait Service: 'static {
         let _ = connection;
     }
 
-    /// A request that is no WebSocket upgrade. The default tells the client that this is a WebSocket (426). The
-    /// connection ends with the answer.
+    /// A request that is no WebSocket upgrade, with its whole body ([`Request::body`]). The default tells the client
+    /// that this is a WebSocket (426). The connection stays for the next request, if the client wants that.
     fn request(&mut self, request: &Request<'_>) -> Response {
         let _ = request;
         Response::upgrade_required()
@@ -105,11 +105,18 @@ impl fmt::Display for ConnId {
 #[derive(Clone, Copy, Debug)]
 pub struct Request<'a> {
     pub(crate) head: &'a Head<'a>,
+    pub(crate) body: &'a [u8],
     pub(crate) peer: SocketAddr,
     pub(crate) id: ConnId,
 }
 
-impl Request<'_> {
+impl<'a> Request<'a> {
+    /// The body, at most as long as a message may be ([`Server::message_bytes_max`](crate::Server::message_bytes_max));
+    /// empty for an upgrade.
+    pub fn body(&self) -> &'a [u8] {
+        self.body
+    }
+
     /// The address on the other side of the socket: the client's, or a proxy's.
     pub fn peer(&self) -> SocketAddr {
         self.peer

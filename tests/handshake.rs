@@ -266,7 +266,7 @@ fn an_upgrade_by_head_is_refused_without_a_body() {
 
 #[test]
 fn a_plain_request_is_told_what_this_is() {
-    for head in [plain("/chat"), upgrade().without("Upgrade").but("Connection: keep-alive")] {
+    for head in [plain("/chat").with("Connection: close"), upgrade().without("Upgrade").but("Connection: close")] {
         let answer = refused(head, 426, "upgrade_required", "WebSocket");
         assert_eq!(answer.field("Upgrade"), Some("websocket"));
         assert_eq!(answer.field("Sec-WebSocket-Version"), Some("13"));
@@ -278,7 +278,7 @@ fn a_plain_request_is_told_what_this_is() {
 fn an_upgrade_to_something_else_is_a_plain_request() {
     for token in ["h2c", "websockets", "TLS/1.0"] {
         let offer = |head: Head| head.with(format!("Upgrade: {token}")).with("Connection: Upgrade");
-        refused(offer(plain("/chat")), 426, "upgrade_required", "WebSocket");
+        refused(offer(plain("/chat")).with("Connection: close"), 426, "upgrade_required", "WebSocket");
         let server = Throng::start("");
         let mut peer = server.connect();
         peer.send(offer(plain("/healthz")).with("Connection: close").bytes());

@@ -27,7 +27,11 @@ impl<T> Conn<T> {
                 }
                 self.frames_input(input, rules, output, handler);
             }
-            Phase::Head => self.head_input(input, now, rules, output, handler),
+            Phase::Head | Phase::Idle => {
+                self.last_seen = now;
+                self.requests_input(input, now, rules, output, handler);
+            }
+            Phase::Body => self.body_input(input, now, rules, output, handler),
             Phase::Refusing | Phase::Lingering => self.discard(input.len()),
             Phase::Deciding | Phase::Finishing | Phase::Resetting => {}
         }

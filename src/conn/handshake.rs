@@ -1,11 +1,9 @@
-//! From the first byte to the open WebSocket.
+//! From a correct upgrade request to the open WebSocket, or a refusal.
 
 use super::{Conn, Handler, Io, Phase};
 use crate::config::Rules;
 use crate::error::Refused;
-use crate::http::{
-    Fields, Head, HeadScan, Response, Upgrade, field_is_valid, wants_websocket, write_switching_protocols,
-};
+use crate::http::{Body, Head, HeadScan, Manner, Response, Upgrade, field_is_valid, write_switching_protocols};
 use crate::time::Tick;
 use std::borrow::Cow;
 
@@ -30,8 +28,10 @@ pub(crate) enum Verdict<T> {
 /// What is kept of a handshake while it is not complete.
 #[derive(Debug)]
 pub(super) enum Handshake {
-    /// A part of the head.
+    /// A part of a head; in `Idle`, requests that wait until the answers before them have been read.
     Head { bytes: Vec<u8>, scan: HeadScan },
+    /// A request whose body is not complete.
+    Body { head: Vec<u8>, body: Body },
     /// A correct request that waits for its verdict.
     Deciding {
         upgrade: Upgrade,
@@ -42,60 +42,19 @@ pub(super) enum Handshake {
 }
 
 impl<T> Conn<T> {
-    /// Takes input in `Head`.
-    pub(super) fn head_input(
+    /// The head `bytes` is a correct upgrade: the service is asked. `rest` came behind it.
+    #[expect(clippy::too_many_arguments, reason = "all that a request and its answer need")]
+    pub(super) fn upgrade(
         &mut self,
-        input: &mut [u8],
+        head: &Head<'_>,
+        upgrade: Upgrade,
+        rest: &mut [u8],
         now: Tick,
         rules: &Rules,
         output: &mut Vec<u8>,
         handler: &mut impl Handler<T>,
     ) {
-        let Some(Handshake::Head { mut bytes, mut scan }) = self.take_handshake() else {
-            let mut scan = HeadScan::default();
-            match scan.advance(input) {
-                Ok(Some(end)) => self.head(input, end, now, rules, output, handler),
-                Ok(None) => self.keep_handshake(Handshake::Head { bytes: input.to_vec(), scan }),
-                Err(refused) => self.refuse(&refused.into(), false, output, handler),
-            }
-            return;
-        };
-        bytes.extend_from_slice(input);
-        match scan.advance(&bytes) {
-            Ok(Some(end)) => self.head(&mut bytes, end, now, rules, output, handler),
-            Ok(None) => self.keep_handshake(Handshake::Head { bytes, scan }),
-            Err(refused) => self.refuse(&refused.into(), false, output, handler),
-        }
-    }
-
-    /// The head is whole: `input[..end]`.
-    fn head(
-        &mut self,
-        input: &mut [u8],
-        end: usize,
-        now: Tick,
-        rules: &Rules,
-        output: &mut Vec<u8>,
-        handler: &mut impl Handler<T>,
-    ) {
-        let peer = self.peer();
-        let (bytes, rest) = input.split_at_mut(end);
-        let mut fields = Fields::new();
-        let head = match Head::parse(bytes, &mut fields) {
-            Ok(head) => head,
-            Err(refused) => return self.refuse(&refused.into(), false, output, handler),
-        };
-        if !wants_websocket(&head) {
-            let response = handler.request(&head, peer);
-            return self.refuse(&response, head.method() == "HEAD", output, handler);
-        }
-        let upgrade = match Upgrade::check(&head) {
-            Ok(upgrade) => upgrade,
-            Err(refused) => {
-                return self.refuse(&refused.into(), head.method() == "HEAD", output, handler);
-            }
-        };
-        match handler.open(&head, peer) {
+        match handler.open(head, self.peer()) {
             Verdict::Now(Ok(opening)) => {
                 let offered = |wanted: &str| head.subprotocols().any(|offered| offered == wanted);
                 if self.open(opening, &upgrade, offered, now, rules, output, handler) {
@@ -180,18 +139,18 @@ impl<T> Conn<T> {
         if response.refused().is_some() {
             handler.refused(response, self.peer());
         }
-        response.write(output, to_head);
+        response.write(output, Manner { to_head, persistent: false }, &handler.date());
         self.take_handshake();
         self.phase = Phase::Refusing;
     }
 
-    fn take_handshake(&mut self) -> Option<Handshake> {
+    pub(super) fn take_handshake(&mut self) -> Option<Handshake> {
         let handshake = self.rare.as_mut().and_then(|rare| rare.handshake.take());
         self.tidy();
         handshake
     }
 
-    fn keep_handshake(&mut self, handshake: Handshake) {
+    pub(super) fn keep_handshake(&mut self, handshake: Handshake) {
         self.rare.get_or_insert_default().handshake = Some(handshake);
     }
 }

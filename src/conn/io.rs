@@ -2,7 +2,7 @@
 
 use super::{Peer, Verdict};
 use crate::error::Violation;
-use crate::http::{Head, Response};
+use crate::http::{Date, Head, Response};
 use crate::ws::{Opcode, encode};
 use std::net::SocketAddr;
 
@@ -10,8 +10,10 @@ use std::net::SocketAddr;
 pub(crate) trait Handler<T> {
     /// A correct upgrade request: may it come in?
     fn open(&mut self, head: &Head<'_>, peer: SocketAddr) -> Verdict<T>;
-    /// Any other request.
-    fn request(&mut self, head: &Head<'_>, peer: SocketAddr) -> Response;
+    /// Any other request, with its whole body.
+    fn request(&mut self, head: &Head<'_>, body: &[u8], peer: SocketAddr) -> Response;
+    /// The time, for responses.
+    fn date(&self) -> Date;
     /// The WebSocket is open; the first occasion to send.
     fn ready(&mut self, io: Io<'_>, state: &mut T);
     /// A whole text message.

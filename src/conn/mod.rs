@@ -7,8 +7,9 @@
 //! ```text
 //!            head complete                        Close out            Close in
 //!   Head ------------------> Open <--> Pinged ------------> Closing -----------+
-//!    |  \                     ^  |        |  Close in                          v
-//!    |   +---> Deciding ------+  +--------+---------------------------->  Finishing --> closed
+//!   ^|  \                     ^  |        |  Close in                          v
+//!   ||   +---> Deciding ------+  +--------+---------------------------->  Finishing --> closed
+//!   || any other request: Body, if it has one, then the answer, then Idle until the next request
 //!    |            |              | violation
 //!    | refused    | refused      v                 all written
 //!    +------------+--------> Refusing --------------------------------->  Lingering --> closed
@@ -19,6 +20,7 @@
 mod frames;
 mod handshake;
 mod io;
+mod request;
 mod timer;
 
 pub(crate) use handshake::{Opening, Verdict};
@@ -26,7 +28,7 @@ pub use io::SendError;
 pub(crate) use io::{CloseRequest, Handler, Io};
 
 use crate::error::{End, Refused};
-use crate::http::Response;
+use crate::http::{Date, Manner, Response};
 use crate::mem::Outbox;
 use crate::time::Tick;
 use crate::ws::Partial;
@@ -38,6 +40,10 @@ use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 pub(crate) enum Phase {
     /// The request's head is not complete.
     Head,
+    /// A request was answered, and another may follow on the same connection (RFC 9112, section 9.3).
+    Idle,
+    /// The request's body is not complete.
+    Body,
     /// The service decides somewhere else; nothing is read meanwhile.
     Deciding,
     /// Frames go both ways.
@@ -212,6 +218,10 @@ impl<T> Conn<T> {
         match self.phase {
             // A client that only sends a request may half-close behind it and still read the answer.
             Phase::Finishing | Phase::Refusing => self.queued() > 0,
+            Phase::Idle if self.queued() > 0 => {
+                self.phase = Phase::Finishing;
+                true
+            }
             _ => false,
         }
     }
@@ -227,9 +237,11 @@ impl<T> Conn<T> {
     }
 
     /// The handler panicked: nothing it left half done is touched again.
-    pub(crate) fn panicked(&mut self, output: &mut Vec<u8>) {
+    pub(crate) fn panicked(&mut self, output: &mut Vec<u8>, date: &Date) {
         match self.phase {
-            Phase::Head | Phase::Deciding => Response::from(Refused::Internal).write(output, false),
+            Phase::Head | Phase::Idle | Phase::Body | Phase::Deciding => {
+                Response::from(Refused::Internal).write(output, Manner::LAST, date);
+            }
             _ => self.close(Some(End::Panic.code()), Ended::new(End::Panic), output),
         }
         self.phase = Phase::Refusing;

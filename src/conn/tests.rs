@@ -3,7 +3,7 @@
 use super::*;
 use crate::config::{Config, Rules};
 use crate::error::Violation;
-use crate::http::Head;
+use crate::http::{Head, imf_fixdate};
 use crate::mem::Rng;
 use crate::ws::{Event, Opcode, Role, decode, encode_masked};
 use std::time::Duration;
@@ -18,6 +18,7 @@ struct Echo {
     refused: Vec<u16>,
     violations: Vec<Violation>,
     messages: usize,
+    bodies: Vec<Vec<u8>>,
 }
 
 impl Handler<()> for Echo {
@@ -25,8 +26,17 @@ impl Handler<()> for Echo {
         if self.later { Verdict::Later } else { Verdict::Now(Ok(opening())) }
     }
 
-    fn request(&mut self, _: &Head<'_>, _: SocketAddr) -> Response {
-        Response::new(200).body("text/plain", "hello")
+    fn request(&mut self, head: &Head<'_>, body: &[u8], _: SocketAddr) -> Response {
+        self.bodies.push(body.to_vec());
+        match head.path() {
+            "/large" => Response::new(200).body("text/plain", vec![b'x'; 50_000]),
+            "/panic" => panic!("as asked"),
+            _ => Response::new(200).body("text/plain", "hello"),
+        }
+    }
+
+    fn date(&self) -> Date {
+        imf_fixdate(0)
     }
 
     fn ready(&mut self, _: Io<'_>, (): &mut ()) {}
@@ -358,10 +368,86 @@ fn a_peer_that_never_ends_is_not_read_for_ever() {
 }
 
 #[test]
-fn plain_requests_are_answered_and_done_with() {
+fn a_client_that_says_close_is_answered_once() {
     let mut pair = Pair::new();
-    pair.feed(b"GET / HTTP/1.1\r\nHost: a\r\n\r\nGET /secret HTTP/1.1\r\nHost: a\r\n\r\n");
+    pair.feed(b"GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\nGET /secret HTTP/1.1\r\nHost: a\r\n\r\n");
     assert!(pair.wire.ends_with(b"hello"));
     assert_eq!((pair.conn.phase(), pair.echo.refused.len()), (Phase::Refusing, 0));
-    assert_eq!(pair.wire.windows(5).filter(|window| window == b"hello").count(), 1);
+    assert_eq!(pair.echo.bodies.len(), 1);
+}
+
+/// Requests with and without bodies and an upgrade, as one stream: however it is cut, the answers are the same.
+#[test]
+fn requests_in_a_row_may_be_cut_anywhere() {
+    let stream = [
+        "GET / HTTP/1.1\r\nHost: a\r\n\r\n",
+        "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nfirst",
+        "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n3;x=y\r\nsec\r\n3\r\nond\r\n0\r\nT: x\r\n\r\n",
+        "HEAD / HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n\r\n",
+        HEAD,
+    ]
+    .concat();
+    let stream = stream.as_bytes();
+    let run = |pieces: &mut dyn Iterator<Item = &[u8]>| {
+        let mut pair = Pair::new();
+        pieces.for_each(|piece| pair.feed(piece));
+        assert_eq!(pair.conn.phase(), Phase::Open);
+        assert_eq!(pair.echo.bodies, [&b""[..], b"first", b"second", b""]);
+        pair.wire
+    };
+    let whole = run(&mut std::iter::once(stream));
+    assert_eq!(whole.windows(9).filter(|window| window == b"HTTP/1.1 ").count(), 5);
+    assert_eq!(whole.windows(5).filter(|window| window == b"hello").count(), 3, "a HEAD has no body");
+    assert_eq!(run(&mut stream.chunks(1)), whole);
+    for cut in 1..stream.len() {
+        assert_eq!(run(&mut [&stream[..cut], &stream[cut..]].into_iter()), whole, "cut at {cut}");
+    }
+}
+
+#[test]
+fn requests_wait_while_the_answers_before_them_are_not_read() {
+    let mut pair = Pair::new();
+    pair.room = 0;
+    pair.feed("GET /large HTTP/1.1\r\nHost: a\r\n\r\n".repeat(100).as_bytes());
+    assert!(pair.conn.has_early() && !pair.conn.wants_input());
+    assert!(pair.echo.bodies.len() < 4, "{} answers of 50 KB wait", pair.echo.bodies.len());
+    while pair.conn.has_early() {
+        pair.drain(usize::MAX);
+        pair.feed(b"");
+    }
+    pair.drain(usize::MAX);
+    assert_eq!((pair.echo.bodies.len(), pair.conn.phase()), (100, Phase::Idle));
+    assert_eq!(pair.wire.windows(9).filter(|window| window == b"HTTP/1.1 ").count(), 100);
+}
+
+#[test]
+fn a_client_that_expects_a_word_gets_one_before_it_sends() {
+    let mut pair = Pair::new();
+    pair.feed(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\nExpect: 100-Continue\r\n\r\n");
+    assert_eq!(pair.wire, b"HTTP/1.1 100 Continue\r\n\r\n");
+    pair.feed(b"hi");
+    assert_eq!(pair.echo.bodies, [b"hi"]);
+    // One that is over the limit is told at once, and need not send.
+    let head = format!("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: {}\r\nExpect: 100-continue\r\n\r\n", 1 << 20);
+    pair.feed(head.as_bytes());
+    assert_eq!((&*pair.echo.refused, pair.conn.phase()), (&[413][..], Phase::Refusing));
+    let mut pair = Pair::new();
+    pair.feed(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\nExpect: tea\r\n\r\nhi");
+    assert_eq!(pair.echo.refused, [417]);
+}
+
+#[test]
+fn a_body_has_its_time_and_an_idle_connection_too() {
+    let mut pair = Pair::new();
+    pair.feed(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\n\r\n12");
+    assert_eq!(pair.conn.deadline(pair.now, &pair.rules), pair.now + pair.rules.head_timeout);
+    pair.conn.timer(pair.now, &pair.rules, &mut pair.output, &mut pair.echo);
+    assert_eq!((&*pair.echo.refused, pair.conn.phase()), (&[408][..], Phase::Refusing));
+    let mut pair = Pair::new();
+    pair.feed(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n");
+    let due = pair.conn.deadline(pair.now, &pair.rules);
+    assert_eq!(due, pair.now + pair.rules.idle_timeout);
+    assert_eq!(pair.conn.timer(pair.now, &pair.rules, &mut pair.output, &mut pair.echo), Some(due), "not yet");
+    assert_eq!(pair.conn.timer(due, &pair.rules, &mut pair.output, &mut pair.echo), None);
+    assert_eq!((pair.conn.phase(), pair.output.len()), (Phase::Finishing, 0));
 }

@@ -3,6 +3,8 @@
 //! | phase | fires | then |
 //! |---|---|---|
 //! | `Head` | `head_timeout` after accept, whatever trickles in | 408 |
+//! | `Body` | `head_timeout` after the request's head was complete, whatever trickles in | 408 |
+//! | `Idle` | `idle_timeout` after the last byte came | closed |
 //! | `Deciding` | `decision_timeout` after the request | 503 |
 //! | `Open` | `ping_interval` after the last byte came; the first time after a random half to whole of it ([`Conn::stagger`]) | ping |
 //! | `Pinged` | `pong_timeout` after the ping | Close 1011, reset |
@@ -33,7 +35,8 @@ impl<T> Conn<T> {
             return now + rules.write_timeout;
         }
         match self.phase {
-            Phase::Head => now + rules.head_timeout,
+            Phase::Head | Phase::Body => now + rules.head_timeout,
+            Phase::Idle => self.last_seen + rules.idle_timeout,
             Phase::Deciding => now + rules.decision_timeout,
             Phase::Open => self.last_seen + rules.ping_interval,
             Phase::Pinged => now + rules.pong_timeout,
@@ -65,6 +68,14 @@ impl<T> Conn<T> {
         }
         match self.phase {
             Phase::Head => self.refuse(&Refused::HeadTimeout.into(), false, output, handler),
+            Phase::Body => self.refuse(&Refused::BodyTimeout.into(), false, output, handler),
+            Phase::Idle => {
+                let due = self.last_seen + rules.idle_timeout;
+                if !due.is_due(now) {
+                    return Some(due);
+                }
+                self.phase = Phase::Finishing;
+            }
             Phase::Deciding => self.refuse(&Refused::DecisionTimeout.into(), false, output, handler),
             Phase::Open => {
                 let due = self.last_seen + rules.ping_interval;

@@ -1,5 +1,6 @@
 //! The request head (RFC 9112, sections 2 to 5): found, parsed, checked.
 
+use super::body::Framing;
 use crate::error::Refused;
 use crate::limits::{HEAD_BYTES_MAX, HEAD_FIELDS_MAX};
 use std::mem::MaybeUninit;
@@ -80,7 +81,7 @@ impl<'a> Head<'a> {
         };
         let head = Self { method, path, query, minor_version, fields: request.headers };
         head.check_host()?;
-        head.body_bytes()?;
+        head.framing()?;
         Ok(head)
     }
 
@@ -145,19 +146,25 @@ impl<'a> Head<'a> {
         self.header_list("Sec-WebSocket-Protocol").filter_map(|protocol| std::str::from_utf8(protocol).ok())
     }
 
-    /// The length of the body: `None` if it comes in chunks. Two lengths, or a length beside chunks, are how
-    /// requests are smuggled past proxies (RFC 9112, section 6.3).
-    pub(crate) fn body_bytes(&self) -> Result<Option<u64>, Refused> {
-        let mut lengths = self.header_values("Content-Length");
-        let chunked = self.header_values("Transfer-Encoding").next().is_some();
-        match (lengths.next(), lengths.next(), chunked) {
-            (None, _, true) => Ok(None),
-            (None, _, false) => Ok(Some(0)),
-            (Some(length), None, false) if !length.is_empty() && length.iter().all(u8::is_ascii_digit) => {
-                let digits = std::str::from_utf8(length).map_err(|_| Refused::BadLength)?;
-                digits.parse().map(Some).map_err(|_| Refused::BadLength)
-            }
-            _ => Err(Refused::BadLength),
+    /// How the end of the body is found (RFC 9112, section 6.3).
+    pub(crate) fn framing(&self) -> Result<Framing, Refused> {
+        Ok(Framing::of(self.headers(), !self.is_http11())?)
+    }
+
+    /// Whether the connection may serve another request after this one (RFC 9112, section 9.3).
+    pub(crate) fn is_persistent(&self) -> bool {
+        let says = |token| self.header_has_token("Connection", token);
+        !says("close") && (self.is_http11() || says("keep-alive"))
+    }
+
+    /// Whether the client waits for a word before it sends the body (RFC 9110, section 10.1.1).
+    pub(crate) fn expects_continue(&self) -> Result<bool, Refused> {
+        let mut expectations = self.header_list("Expect").peekable();
+        let expects = self.is_http11() && expectations.peek().is_some();
+        if expectations.all(|one| one.eq_ignore_ascii_case(b"100-continue")) {
+            Ok(expects)
+        } else {
+            Err(Refused::Expectation)
         }
     }
 

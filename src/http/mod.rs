@@ -1,11 +1,17 @@
 //! HTTP/1.1 as far as a push server needs it (RFC 9110, RFC 9112), sans-IO: request heads in, responses out.
 
+mod body;
+mod date;
 mod head;
+mod origin;
 mod response;
 mod upgrade;
 
+pub(crate) use body::{Body, Framing};
+pub(crate) use date::imf_fixdate;
 pub use head::Head;
 pub(crate) use head::{Fields, HeadScan};
+pub(crate) use origin::Origins;
 pub use response::Response;
-pub(crate) use response::{field_is_valid, write_switching_protocols};
+pub(crate) use response::{Date, Manner, field_is_valid, write_switching_protocols};
 pub(crate) use upgrade::{Upgrade, wants_websocket};

@@ -1,4 +1,4 @@
-//! Responses: each answers one request and ends the connection's part in HTTP.
+//! Responses: each answers one request.
 
 use crate::error::Refused;
 use std::borrow::Cow;
@@ -78,21 +78,27 @@ impl Response {
         self.refused
     }
 
-    /// Appends the response, without the body if it answers a HEAD. An invalid header makes it a 500.
-    pub(crate) fn write(&self, out: &mut Vec<u8>, to_head: bool) {
+    /// Appends the response. An invalid header makes it a 500.
+    pub(crate) fn write(&self, out: &mut Vec<u8>, manner: Manner, date: &Date) {
         if let Some((name, _)) = self.headers.iter().find(|(name, value)| !field_is_valid(name, value)) {
             log::error!("a response has a header that cannot be sent, named {name:?}: answered 500");
-            return Self::from(Refused::Internal).write(out, to_head);
+            return Self::from(Refused::Internal).write(out, manner, date);
         }
-        let connection = if self.status == 426 { "Upgrade, close" } else { "close" };
+        let connection = match (self.status, manner.persistent) {
+            (426, true) => "Upgrade, keep-alive",
+            (426, false) => "Upgrade, close",
+            (_, true) => "keep-alive",
+            (_, false) => "close",
+        };
         // Writing to a Vec cannot fail.
-        let _ = write!(
-            out,
-            "HTTP/1.1 {} {}\r\nConnection: {connection}\r\nContent-Length: {}\r\n",
-            self.status,
-            reason_phrase(self.status),
-            self.body.len(),
-        );
+        let _ = write!(out, "HTTP/1.1 {} {}\r\nConnection: {connection}\r\n", self.status, reason_phrase(self.status),);
+        // A date belongs to every answer but those of 1xx and 5xx (RFC 9110, section 6.6.1), and does no harm there.
+        out.extend_from_slice(b"Date: ");
+        out.extend_from_slice(date);
+        out.extend_from_slice(b"\r\n");
+        if self.status != 204 {
+            let _ = write!(out, "Content-Length: {}\r\n", self.body.len());
+        }
         if !self.content_type.is_empty() {
             let _ = write!(out, "Content-Type: {}\r\n", self.content_type);
         }
@@ -100,11 +106,28 @@ impl Response {
             let _ = write!(out, "{name}: {value}\r\n");
         }
         out.extend_from_slice(b"\r\n");
-        if !to_head {
+        if !manner.to_head && self.status != 204 {
             out.extend_from_slice(&self.body);
         }
     }
 }
+
+/// How a response is written, which follows from the request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Manner {
+    /// It answers a HEAD: there is no body.
+    pub(crate) to_head: bool,
+    /// The connection serves another request after this one.
+    pub(crate) persistent: bool,
+}
+
+impl Manner {
+    /// The last response on its connection.
+    pub(crate) const LAST: Self = Self { to_head: false, persistent: false };
+}
+
+/// The current time as a `Date` header has it.
+pub(crate) type Date = [u8; 29];
 
 impl From<Refused> for Response {
     fn from(refused: Refused) -> Self {
@@ -187,6 +210,7 @@ fn reason_phrase(status: u16) -> &'static str {
         410 => "Gone",
         413 => "Content Too Large",
         415 => "Unsupported Media Type",
+        417 => "Expectation Failed",
         426 => "Upgrade Required",
         429 => "Too Many Requests",
         431 => "Request Header Fields Too Large",
@@ -203,10 +227,11 @@ fn reason_phrase(status: u16) -> &'static str {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::http::imf_fixdate;
 
     fn written(response: &Response, to_head: bool) -> String {
         let mut out = Vec::new();
-        response.write(&mut out, to_head);
+        response.write(&mut out, Manner { to_head, persistent: false }, &imf_fixdate(784_111_777));
         String::from_utf8(out).expect("responses here are text")
     }
 
@@ -226,7 +251,11 @@ mod tests {
     #[test]
     fn a_head_request_gets_the_length_but_no_body() {
         let response = Response::new(200).body("text/plain", "ok\n");
-        assert!(written(&response, true).ends_with("Content-Length: 3\r\nContent-Type: text/plain\r\n\r\n"));
+        assert!(
+            written(&response, true).ends_with(
+                "Date: Sun, 06 Nov 1994 08:49:37 GMT\r\nContent-Length: 3\r\nContent-Type: text/plain\r\n\r\n"
+            )
+        );
         assert!(written(&response, false).ends_with("\r\n\r\nok\n"));
     }
 

@@ -1,5 +1,6 @@
 //! The WebSocket upgrade, the server's side (RFC 6455, section 4.2.1), by the letter.
 
+use super::body::Framing;
 use super::head::Head;
 use super::response::token_is_valid;
 use crate::error::Refused;
@@ -30,7 +31,7 @@ impl Upgrade {
         if !head.header_has_token("Connection", "Upgrade") {
             return Err(Refused::UpgradeConnection);
         }
-        if head.body_bytes()? != Some(0) {
+        if !matches!(head.framing()?, Framing::None | Framing::Length(0)) {
             return Err(Refused::UpgradeBody);
         }
         let version = head.only("Sec-WebSocket-Version", Refused::VersionMissing, Refused::VersionUnsupported)?;

@@ -3,7 +3,7 @@
 use super::{Kernel, Worker, token};
 use crate::conn::Conn;
 use crate::error::Refused;
-use crate::http::Response;
+use crate::http::{Manner, Response};
 use crate::limits::{ACCEPT_PAUSE_MS, ACCEPTS_PER_TURN};
 use crate::service::Service;
 use crate::sys;
@@ -160,7 +160,7 @@ impl<S: Service, K: Kernel> Worker<S, K> {
             log::info!("refused {peer}: {} {}", refused.code(), refused.word());
         }
         let _ = self.kernel.recv(socket, &mut self.scratch);
-        Response::from(refused).write(&mut self.output, false);
+        Response::from(refused).write(&mut self.output, Manner::LAST, &self.date);
         // Whatever cannot be sent to a client that is turned away is not sent.
         let _ = self.kernel.send(socket, &self.output);
         let _ = self.kernel.shutdown_write(socket);

@@ -45,7 +45,7 @@ fn stage<T>(conn: &Conn<T>) -> Stage {
 /// The gauge that counts a connection in that phase.
 fn gauge(metrics: &Metrics, phase: Phase) -> &Count {
     match phase {
-        Phase::Head | Phase::Deciding => &metrics.opening,
+        Phase::Head | Phase::Idle | Phase::Body | Phase::Deciding => &metrics.opening,
         Phase::Open | Phase::Pinged => &metrics.open,
         Phase::Closing | Phase::Finishing | Phase::Refusing | Phase::Lingering | Phase::Resetting => &metrics.closing,
     }
@@ -100,6 +100,12 @@ impl<S: Service, K: Kernel> Worker<S, K> {
                 }
                 return;
             }
+            if entry.conn.has_early() {
+                self.handle(slot, serial, |desk| {
+                    desk.entry.conn.input(&mut [], desk.tick, desk.rules, desk.output, &mut desk.glue);
+                });
+                continue;
+            }
             match self.kernel.recv(&entry.socket, &mut self.scratch) {
                 Ok(0) => return self.input_ended(slot, serial),
                 Ok(count) => {
@@ -132,6 +138,8 @@ impl<S: Service, K: Kernel> Worker<S, K> {
             metrics: &self.shared.ports[usize::from(self.index)].metrics,
             log: &mut self.log,
             draining: self.drain.is_some(),
+            origins: &self.origins,
+            date: &self.date,
             id: ConnId { worker: self.index, slot, serial },
             now: self.now,
         };
@@ -150,7 +158,7 @@ impl<S: Service, K: Kernel> Worker<S, K> {
         if catch_unwind(AssertUnwindSafe(|| act(&mut desk))).is_err() {
             desk.glue.metrics.panics.add(1);
             log::error!("the service panicked at connection {} of {}: closed", desk.glue.id, desk.entry.conn.peer());
-            desk.entry.conn.panicked(desk.output);
+            desk.entry.conn.panicked(desk.output, desk.glue.date);
         }
         corkable &= stage(&desk.entry.conn) == before && desk.output.len() <= CORK_BYTES_MAX;
         if corkable {
@@ -210,6 +218,9 @@ impl<S: Service, K: Kernel> Worker<S, K> {
             return;
         };
         let mut after = stage(&entry.conn);
+        if !after.blocked && entry.conn.has_early() {
+            self.ready.push((slot, entry.serial));
+        }
         if after == before && alive {
             return;
         }

@@ -2,7 +2,7 @@
 
 use crate::conn::{Handler, Io, Verdict};
 use crate::error::{Refused, Violation};
-use crate::http::{Head, Response};
+use crate::http::{Date, Head, Origins, Response};
 use crate::limits::LOG_LINES_PER_SECOND;
 use crate::metrics::Metrics;
 use crate::service::{ConnId, Connection, Decision, Message, Request, Service};
@@ -17,6 +17,9 @@ pub(super) struct Glue<'a, S: Service> {
     pub(super) log: &'a mut LogBudget,
     /// Nobody comes in any more.
     pub(super) draining: bool,
+    pub(super) origins: &'a Origins,
+    /// The time, for responses.
+    pub(super) date: &'a Date,
     pub(super) id: ConnId,
     pub(super) now: Millis,
 }
@@ -35,15 +38,26 @@ impl<S: Service> Handler<S::State> for Glue<'_, S> {
         if self.draining {
             return Verdict::Now(Err(Refused::Draining.into()));
         }
-        match self.service.open(&Request { head, peer, id: self.id }) {
+        if let Err(refused) = self.origins.check(head) {
+            return Verdict::Now(Err(refused.into()));
+        }
+        match self.service.open(&Request { head, body: &[], peer, id: self.id }) {
             Decision::Now(Ok(accept)) => Verdict::Now(Ok(accept.0)),
             Decision::Now(Err(response)) => Verdict::Now(Err(response)),
             Decision::Later(_) => Verdict::Later,
         }
     }
 
-    fn request(&mut self, head: &Head<'_>, peer: SocketAddr) -> Response {
-        self.service.request(&Request { head, peer, id: self.id })
+    fn request(&mut self, head: &Head<'_>, body: &[u8], peer: SocketAddr) -> Response {
+        if let Err(refused) = self.origins.check(head) {
+            return refused.into();
+        }
+        self.metrics.requests.add(1);
+        self.service.request(&Request { head, body, peer, id: self.id })
+    }
+
+    fn date(&self) -> Date {
+        *self.date
     }
 
     fn ready(&mut self, io: Io<'_>, state: &mut S::State) {

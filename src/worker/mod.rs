@@ -29,6 +29,7 @@ pub(crate) use table::Live;
 use crate::config::Rules;
 use crate::conn::Verdict;
 use crate::error::End;
+use crate::http::{Date, Origins, imf_fixdate};
 use crate::limits::{ENVELOPES_PER_TURN, EVENTS_PER_TURN, OUTPUT_KEEP_BYTES, SCRATCH_BYTES, TIMERS_PER_TURN};
 use crate::mem::{Rng, Wheel};
 use crate::service::Service;
@@ -65,6 +66,7 @@ pub(crate) struct Setup<T> {
     pub(crate) rules: Rules,
     pub(crate) tick_interval: Option<Duration>,
     pub(crate) seed: u64,
+    pub(crate) origins: Arc<Origins>,
     pub(crate) shared: Arc<Shared<T>>,
 }
 
@@ -98,6 +100,11 @@ pub(crate) struct Worker<S: Service, K: Kernel> {
     drain: Option<Drain>,
     aborted: bool,
     log: LogBudget,
+    /// Whose pages may talk to this server.
+    origins: Arc<Origins>,
+    /// The time as responses carry it, and the second that it was made in.
+    date: Date,
+    date_second: u64,
 }
 
 impl<S: Service, K: Kernel> Worker<S, K> {
@@ -111,7 +118,7 @@ impl<S: Service, K: Kernel> Worker<S, K> {
         for (index, listener) in listeners.iter().enumerate() {
             kernel.register_listener(listener, listener_token(index))?;
         }
-        let now = kernel.now();
+        let (now, unix_seconds) = (kernel.now(), kernel.unix_seconds());
         let live = Arc::clone(&setup.shared.ports[usize::from(setup.index)].live);
         Ok(Self {
             kernel,
@@ -135,6 +142,9 @@ impl<S: Service, K: Kernel> Worker<S, K> {
             drain: None,
             aborted: false,
             log: LogBudget::default(),
+            origins: setup.origins,
+            date: imf_fixdate(unix_seconds),
+            date_second: now.0 / 1000,
         })
     }
 
@@ -151,6 +161,10 @@ impl<S: Service, K: Kernel> Worker<S, K> {
         self.kernel.wait(timeout, &mut self.events)?;
         self.now = self.kernel.now();
         self.port().metrics.turns.add(1);
+        if self.date_second != self.now.0 / 1000 {
+            self.date_second = self.now.0 / 1000;
+            self.date = imf_fixdate(self.kernel.unix_seconds());
+        }
 
         for index in 0..self.events.len() {
             let token = self.events[index].token;

@@ -113,7 +113,8 @@ impl<S: Service, K: Kernel> Worker<S, K> {
             };
             let serial = entry.serial;
             self.handle(slot, serial, |desk| match desk.entry.conn.phase() {
-                Phase::Head | Phase::Deciding => {
+                Phase::Idle => desk.entry.conn.end_idle(),
+                Phase::Head | Phase::Body | Phase::Deciding => {
                     desk.entry.conn.refuse(&Refused::Draining.into(), false, desk.output, &mut desk.glue);
                 }
                 _ => {

@@ -83,6 +83,10 @@ impl Kernel for Scripted {
         Millis(self.0.borrow().now)
     }
 
+    fn unix_seconds(&mut self) -> u64 {
+        784_111_777
+    }
+
     fn register_listener(&mut self, (): &(), _: u64) -> io::Result<()> {
         Ok(())
     }
@@ -157,6 +161,7 @@ impl Stage {
             rules: Config::default().rules().expect("the defaults are right"),
             tick_interval: None,
             seed: 1,
+            origins: Arc::default(),
             shared: Arc::new(Shared::new(Box::new([port]), 16)),
         };
         Self { worker: Worker::new(kernel, Echo, setup, vec![()]).expect("it starts"), script }

@@ -360,6 +360,20 @@ impl Raw {
         response
     }
 
+    /// Reads an answer that has a length, and leaves what follows.
+    #[track_caller]
+    pub(crate) fn answer(&mut self) -> Response {
+        let mut response = self.head();
+        let length = response.field("Content-Length").map_or(0, |length| length.parse().unwrap());
+        let deadline = Instant::now() + PATIENCE;
+        while self.unread.len() < length {
+            assert_eq!(self.fill(deadline), None, "in the body");
+        }
+        let rest = self.unread.split_off(length);
+        response.body = std::mem::replace(&mut self.unread, rest);
+        response
+    }
+
     /// Everything up to a clean end.
     #[track_caller]
     pub(crate) fn rest(&mut self) -> Vec<u8> {

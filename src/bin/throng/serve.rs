@@ -41,9 +41,16 @@ pub(crate) struct Options {
     /// A pinged client that sends nothing for this long is closed (1011)
     #[arg(long, value_name = "S", default_value = "20", value_parser = seconds)]
     pong_timeout: Duration,
-    /// Time for a request's head to be complete, from accept
+    /// Time for a request's head to be complete, from accept, and again for its body
     #[arg(long, value_name = "S", default_value = "10", value_parser = seconds)]
     head_timeout: Duration,
+    /// A connection between two requests is closed after this time
+    #[arg(long, value_name = "S", default_value = "75", value_parser = seconds)]
+    idle_timeout: Duration,
+    /// Let pages of this origin in, beside those of this host: https://app.example.com, or * for all; may be given several
+    /// times
+    #[arg(long, value_name = "ORIGIN")]
+    allow_origin: Vec<String>,
     /// Time for the client's close frame after ours
     #[arg(long, value_name = "S", default_value = "3", value_parser = seconds)]
     close_timeout: Duration,
@@ -116,12 +123,16 @@ pub(crate) fn run(options: &Options) -> Result<(), Box<dyn Error>> {
         .ping_interval(options.ping_interval)
         .pong_timeout(options.pong_timeout)
         .head_timeout(options.head_timeout)
+        .idle_timeout(options.idle_timeout)
         .close_timeout(options.close_timeout)
         .write_timeout(options.write_timeout)
         .shared_descriptors(options.shared_fds)
         .pin(options.pin);
     for &address in &options.listen {
         server = server.listen(address);
+    }
+    for origin in &options.allow_origin {
+        server = server.allow_origin(origin);
     }
     if let Some(workers) = options.workers {
         server = server.workers(workers);

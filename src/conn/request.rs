@@ -1,0 +1,178 @@
+//! HTTP/1.1 requests, one after another (RFC 9112): heads, bodies, answers, until one of them is an upgrade.
+
+use super::handshake::Handshake;
+use super::{Conn, Handler, Phase};
+use crate::config::Rules;
+use crate::error::Refused;
+use crate::http::{Body, Fields, Framing, Head, HeadScan, Manner, Upgrade, wants_websocket};
+use crate::limits::READ_PAUSE_BYTES;
+use crate::time::Tick;
+
+impl<T> Conn<T> {
+    /// Takes input in `Head` or `Idle`: any number of requests (section 9.3.2), answered in order.
+    pub(super) fn requests_input(
+        &mut self,
+        input: &mut [u8],
+        now: Tick,
+        rules: &Rules,
+        output: &mut Vec<u8>,
+        handler: &mut impl Handler<T>,
+    ) {
+        if let Some(Handshake::Head { mut bytes, scan }) = self.take_handshake() {
+            bytes.extend_from_slice(input);
+            self.requests(&mut bytes, scan, now, rules, output, handler);
+        } else {
+            self.requests(input, HeadScan::default(), now, rules, output, handler);
+        }
+    }
+
+    /// Whether requests are there that wait for nothing but their turn.
+    pub(crate) fn has_early(&self) -> bool {
+        self.phase == Phase::Idle
+            && self.rare.as_ref().is_some_and(|rare| matches!(rare.handshake, Some(Handshake::Head { .. })))
+    }
+
+    /// Ends a connection between two requests, which its client has to expect at any time (section 9.6).
+    pub(crate) fn end_idle(&mut self) {
+        debug_assert_eq!(self.phase, Phase::Idle);
+        self.take_handshake();
+        self.phase = Phase::Finishing;
+    }
+
+    fn requests(
+        &mut self,
+        input: &mut [u8],
+        mut scan: HeadScan,
+        now: Tick,
+        rules: &Rules,
+        output: &mut Vec<u8>,
+        handler: &mut impl Handler<T>,
+    ) {
+        let mut at = 0;
+        while at < input.len() {
+            // Answers are no longer than what was asked for, but many: the rest waits until these have been read.
+            if self.phase == Phase::Idle && output.len() + self.queued() > READ_PAUSE_BYTES {
+                let bytes = input[at..].to_vec();
+                return self.keep_handshake(Handshake::Head { bytes, scan: HeadScan::default() });
+            }
+            let rest = &mut input[at..];
+            match scan.advance(rest) {
+                Ok(Some(end)) => at += self.request(rest, end, now, rules, output, handler),
+                Ok(None) => {
+                    self.phase = Phase::Head;
+                    return self.keep_handshake(Handshake::Head { bytes: rest.to_vec(), scan });
+                }
+                Err(refused) => return self.refuse(&refused.into(), false, output, handler),
+            }
+            if self.phase != Phase::Idle {
+                return;
+            }
+            scan = HeadScan::default();
+        }
+    }
+
+    /// The head is whole, `input[..end]`: answers the request, if its body is there too. How much of the input it
+    /// took, all of it unless the connection is `Idle` now.
+    fn request(
+        &mut self,
+        input: &mut [u8],
+        end: usize,
+        now: Tick,
+        rules: &Rules,
+        output: &mut Vec<u8>,
+        handler: &mut impl Handler<T>,
+    ) -> usize {
+        let length = input.len();
+        let (bytes, rest) = input.split_at_mut(end);
+        let mut fields = Fields::new();
+        let refused = match Head::parse(bytes, &mut fields) {
+            Err(refused) => (refused, false),
+            Ok(head) => match self.head(&head, bytes, rest, now, rules, output, handler) {
+                Ok(taken) => return end + taken,
+                Err(refused) => (refused, head.method() == "HEAD"),
+            },
+        };
+        self.refuse(&refused.0.into(), refused.1, output, handler);
+        length
+    }
+
+    /// How much of `rest` belongs to the request.
+    #[expect(clippy::too_many_arguments, reason = "all that a request and its answer need")]
+    fn head(
+        &mut self,
+        head: &Head<'_>,
+        bytes: &[u8],
+        rest: &mut [u8],
+        now: Tick,
+        rules: &Rules,
+        output: &mut Vec<u8>,
+        handler: &mut impl Handler<T>,
+    ) -> Result<usize, Refused> {
+        if wants_websocket(head) {
+            let upgrade = Upgrade::check(head)?;
+            self.upgrade(head, upgrade, rest, now, rules, output, handler);
+            return Ok(rest.len());
+        }
+        let framing = head.framing()?;
+        if framing == Framing::None {
+            self.answer_request(head, &[], output, handler);
+            return Ok(0);
+        }
+        let expects_continue = head.expects_continue()?;
+        let mut body = Body::new(framing, rules.message_bytes_max)?;
+        let fed = body.feed(rest)?;
+        if fed.done {
+            self.answer_request(head, &body.take(), output, handler);
+            return Ok(fed.consumed);
+        }
+        // Who has begun to send does not wait (RFC 9110, section 10.1.1).
+        if expects_continue && rest.is_empty() {
+            output.extend_from_slice(b"HTTP/1.1 100 Continue\r\n\r\n");
+        }
+        self.phase = Phase::Body;
+        self.keep_handshake(Handshake::Body { head: bytes.to_vec(), body });
+        Ok(rest.len())
+    }
+
+    /// Takes input in `Body`.
+    pub(super) fn body_input(
+        &mut self,
+        input: &mut [u8],
+        now: Tick,
+        rules: &Rules,
+        output: &mut Vec<u8>,
+        handler: &mut impl Handler<T>,
+    ) {
+        self.last_seen = now;
+        let Some(Handshake::Body { head: bytes, mut body }) = self.take_handshake() else {
+            unreachable!("a body belongs to a request");
+        };
+        let fed = match body.feed(input) {
+            Ok(fed) => fed,
+            Err(error) => return self.refuse(&Refused::from(error).into(), false, output, handler),
+        };
+        if !fed.done {
+            return self.keep_handshake(Handshake::Body { head: bytes, body });
+        }
+        let mut fields = Fields::new();
+        let Ok(head) = Head::parse(&bytes, &mut fields) else { unreachable!("it was parsed before") };
+        self.answer_request(&head, &body.take(), output, handler);
+        if self.phase == Phase::Idle {
+            self.requests(&mut input[fed.consumed..], HeadScan::default(), now, rules, output, handler);
+        }
+    }
+
+    /// Has the service answer, and keeps the connection for the next request if the client wants that.
+    fn answer_request(&mut self, head: &Head<'_>, body: &[u8], output: &mut Vec<u8>, handler: &mut impl Handler<T>) {
+        let response = handler.request(head, body, self.peer());
+        let to_head = head.method() == "HEAD";
+        if !head.is_persistent() {
+            return self.refuse(&response, to_head, output, handler);
+        }
+        if response.refused().is_some() {
+            handler.refused(&response, self.peer());
+        }
+        response.write(output, Manner { to_head, persistent: true }, &handler.date());
+        self.phase = Phase::Idle;
+    }
+}

@@ -1,0 +1,176 @@
+//! Which web pages may talk to the server (RFC 6454): any page can open a WebSocket to, or POST to, a server that its
+//! reader's browser can reach, one on localhost too.
+
+use super::head::Head;
+use crate::config::ConfigError;
+use crate::error::Refused;
+
+/// The origins that are allowed beside the server's own.
+#[derive(Debug, Default)]
+pub(crate) struct Origins {
+    any: bool,
+    allowed: Box<[String]>,
+}
+
+impl Origins {
+    /// Takes `*`, and origins as browsers write them.
+    pub(crate) fn new(origins: &[String]) -> Result<Self, ConfigError> {
+        for origin in origins.iter().filter(|origin| *origin != "*") {
+            let authority = origin.split_once("://").map_or("", |(_, authority)| authority);
+            if authority.is_empty() || authority.contains(['/', '?', '#', '*', ' ']) {
+                return Err(ConfigError(format!(
+                    "the origin {origin:?} cannot be: SCHEME://HOST or SCHEME://HOST:PORT, such as https://app.example.com, or *"
+                )));
+            }
+        }
+        let any = origins.iter().any(|origin| origin == "*");
+        Ok(Self { any, allowed: origins.into() })
+    }
+
+    /// Whether a request may come from where it says it comes from. One without an Origin comes from no page.
+    pub(crate) fn check(&self, head: &Head<'_>) -> Result<(), Refused> {
+        let mut origins = head.header_values("Origin");
+        let Some(origin) = origins.next() else { return Ok(()) };
+        let origin = std::str::from_utf8(origin).map_err(|_| Refused::OriginForbidden)?;
+        let is_own = head.header("Host").is_some_and(|host| origin_matches(origin, host));
+        let is_allowed = || self.allowed.iter().any(|allowed| allowed.eq_ignore_ascii_case(origin));
+        if origins.next().is_none() && (self.any || is_own || is_allowed()) {
+            Ok(())
+        } else {
+            Err(Refused::OriginForbidden)
+        }
+    }
+}
+
+/// Whether an Origin (RFC 6454, section 6.2) is that of the Host it was sent to (RFC 9110, section 7.2): same
+/// name in any case, same port, the default one of the origin's scheme if none is written (RFC 9110, sections
+/// 4.2.1 and 4.2.2). The schemes are not compared, since a proxy may have ended TLS. `null`, lists and schemes
+/// other than http and https never match.
+fn origin_matches(origin: &str, host: &str) -> bool {
+    let Some((scheme, authority)) = origin.split_once("://") else {
+        return false;
+    };
+    let default_port = if scheme.eq_ignore_ascii_case("http") {
+        80
+    } else if scheme.eq_ignore_ascii_case("https") {
+        443
+    } else {
+        return false;
+    };
+    match (name_and_port(authority, default_port), name_and_port(host, default_port)) {
+        (Some((origin, origin_port)), Some((host, port))) => origin.eq_ignore_ascii_case(host) && origin_port == port,
+        _ => false,
+    }
+}
+
+/// Takes HOST or HOST:PORT apart, a host with colons being in brackets (RFC 3986, section 3.2). An empty port is
+/// the default one (section 3.2.3).
+fn name_and_port(authority: &str, default_port: u16) -> Option<(&str, u16)> {
+    let name_end = match authority.find(']') {
+        Some(bracket) if authority.starts_with('[') => bracket + 1,
+        Some(_) => return None,
+        None => authority.find(':').unwrap_or(authority.len()),
+    };
+    let (name, port) = authority.split_at(name_end);
+    // No user, path, list or second colon: an origin has none of them.
+    let name_is_valid = name.bytes().all(|byte| byte.is_ascii_graphic() && !b"/\\@?#,".contains(&byte));
+    if name.is_empty() || !name_is_valid {
+        return None;
+    }
+    match port.strip_prefix(':') {
+        None if port.is_empty() => Some((name, default_port)),
+        None => None,
+        Some("") => Some((name, default_port)),
+        Some(digits) if digits.bytes().all(|byte| byte.is_ascii_digit()) => Some((name, digits.parse().ok()?)),
+        Some(_) => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::http::Fields;
+
+    #[test]
+    fn an_origin_is_its_host_and_port() {
+        for (origin, host) in [
+            ("http://a", "a"),
+            ("http://A.example", "a.EXAMPLE"),
+            ("HTTP://a", "a:80"),
+            ("http://a:80", "a"),
+            ("http://a:", "a"),
+            ("https://a", "a"),
+            ("https://a", "a:443"),
+            ("https://a:443", "a"),
+            ("http://a:8080", "a:8080"),
+            ("http://a:443", "a:443"),
+            ("http://[::1]", "[::1]:80"),
+            ("http://[::1]:8080", "[::1]:8080"),
+            ("http://[FE80::a]", "[fe80::A]"),
+        ] {
+            assert!(origin_matches(origin, host), "{origin} {host}");
+        }
+        for (origin, host) in [
+            ("null", "null"),
+            ("null", ""),
+            ("", ""),
+            ("a", "a"),
+            ("http://", ""),
+            ("http://:80", ":80"),
+            ("http://a", "b"),
+            ("http://a", "a.b"),
+            ("http://a.", "a"),
+            ("http://a", "a:443"),
+            ("https://a", "a:80"),
+            ("http://a:443", "a"),
+            ("https://a:80", "a"),
+            ("http://a:8080", "a"),
+            ("http://a", "a:8080"),
+            ("http://a:65616", "a"), // 80 + 2^16
+            ("http://a:+80", "a"),
+            ("http://a:80:80", "a"),
+            ("http://a/", "a"),
+            ("http://a/", "a/"),
+            ("http://b@a", "a"),
+            ("http://b@a", "b@a"),
+            ("http://a http://b", "a"),
+            ("http://a, http://b", "a"),
+            ("ftp://a", "a"),
+            ("ws://a", "a"),
+            ("file://", ""),
+            ("chrome-extension://a", "a"),
+            ("http://[::1]", "::1"),
+            ("http://::1", "::1"),
+            ("http://[::1]a", "[::1]a"),
+            ("http://[::1", "[::1"),
+        ] {
+            assert!(!origin_matches(origin, host), "{origin} {host}");
+        }
+    }
+
+    #[test]
+    fn a_page_is_let_in_if_it_is_ours_or_allowed() {
+        let check = |origins: &Origins, lines: &str| {
+            let bytes = format!("GET / HTTP/1.1\r\nHost: a:8080\r\n{lines}\r\n");
+            let mut fields = Fields::new();
+            origins.check(&Head::parse(bytes.as_bytes(), &mut fields).expect("a head")).is_ok()
+        };
+        let none = Origins::default();
+        let one = Origins::new(&["https://b.example".into()]).expect("an origin");
+        let any = Origins::new(&["*".into()]).expect("all");
+        for (lines, expected) in [
+            ("", [true, true, true]),
+            ("Origin: http://a:8080\r\n", [true, true, true]),
+            ("Origin: http://a\r\n", [false, false, true]),
+            ("Origin: HTTPS://B.example\r\n", [false, true, true]),
+            ("Origin: http://b.example\r\n", [false, false, true]),
+            ("Origin: null\r\n", [false, false, true]),
+            ("Origin: http://a:8080\r\nOrigin: http://a:8080\r\n", [false, false, false]),
+        ] {
+            assert_eq!([&none, &one, &any].map(|origins| check(origins, lines)), expected, "{lines}");
+        }
+        for wrong in ["", "b.example", "https://", "https://b.example/", "https://*.example"] {
+            assert!(Origins::new(&[wrong.into()]).is_err(), "{wrong}");
+        }
+    }
+}
