@@ -25,6 +25,8 @@ pub(crate) struct Config {
     pub(crate) tick_interval: Option<Duration>,
     pub(crate) backlog: u16,
     pub(crate) origins: Vec<String>,
+    /// Messages, bytes and age of what a topic keeps.
+    pub(crate) history: (usize, usize, Duration),
     pub(crate) shared_descriptors: bool,
     pub(crate) pin: bool,
 }
@@ -47,6 +49,7 @@ impl Default for Config {
             tick_interval: None,
             backlog: 4096,
             origins: Vec::new(),
+            history: (1000, 1024 * 1024, Duration::from_secs(600)),
             shared_descriptors: false,
             pin: false,
         }

@@ -67,6 +67,11 @@ reasons! {
         TransferCoding = 501, "transfer_coding", "the only Transfer-Encoding understood here is chunked, in HTTP/1.1 (RFC 9112, section 6.1)";
         Expectation = 417, "expectation", "the only expectation that can be met here is 100-continue (RFC 9110, section 10.1.1)";
         BodyTooLarge = 413, "body_too_large", "the request's body is larger than a message may be on this server";
+        BadTopic = 400, "bad_topic", "a topic's name is 1 to 255 visible ASCII characters, percent-encoded in the URL";
+        BadParameter = 400, "bad_parameter", "a parameter of the request is malformed";
+        BadMessage = 400, "bad_message", "the message is not what its Content-Type says";
+        MediaType = 415, "media_type", "the message's Content-Type or Content-Encoding is not taken here";
+        MethodUnknown = 405, "method_unknown", "this resource takes GET, HEAD, POST and OPTIONS";
         BodyTimeout = 408, "body_timeout", "the request's body was not complete in time";
         HeadTimeout = 408, "head_timeout", "the request's head was not complete in time";
         HeadTooLarge = 431, "head_too_large", "the request's head is larger than 16 KiB";

@@ -14,6 +14,7 @@ use crate::http::Origins;
 use crate::server::{Seat, StartError};
 use crate::service::Service;
 use crate::sys::{self, ListenOptions, Listener};
+use crate::topic::Limits;
 use crate::worker::{Envelope, MAIL_TOKEN, Machine, Setup, Shared, Worker};
 use std::io;
 use std::net::SocketAddr;
@@ -170,6 +171,7 @@ where
         }
         let machine = Machine::new(self.shared.ports[index].wake, MAIL_TOKEN, self.started)?;
         let service = (self.factory)(&Seat::new(index, Arc::clone(&self.shared)));
+        let (messages, bytes, age) = self.config.history;
         let setup = Setup {
             index: index as u16,
             slots: self.plan.slots,
@@ -177,6 +179,7 @@ where
             tick_interval: self.config.tick_interval,
             seed: sys::random_u64()?,
             origins: Arc::clone(&self.origins),
+            history: Limits { messages, bytes, age_ms: u64::try_from(age.as_millis()).unwrap_or(u64::MAX) },
             shared: Arc::clone(&self.shared),
         };
         Ok((Worker::new(machine, service, setup, listeners)?, bound))

@@ -50,6 +50,8 @@ pub mod ws;
 
 mod conn;
 
+mod topic;
+
 mod config;
 mod worker;
 
@@ -60,4 +62,7 @@ mod service;
 pub use config::ConfigError;
 pub use http::{Head, Response};
 pub use server::{Gone, Handle, Running, Seat, Server, StartError};
-pub use service::{Accept, Close, ConnId, Connection, Decision, Message, Request, SendError, Service, Token};
+pub use service::{
+    Accept, Answer, Close, ConnId, Connection, Decision, Message, Request, SendError, Service, Token, TopicUrl,
+};
+pub use topic::{NameError, TopicName};

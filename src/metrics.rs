@@ -65,6 +65,8 @@ metrics! {
     turned_away: "counter" "throng_turned_away_total" "Connections answered 503 at accept, being over a limit.";
     accept_errors: "counter" "throng_accept_errors_total" "Times that accepting failed for want of descriptors or memory.";
     requests: "counter" "throng_requests_total" "HTTP requests handed to the service, other than upgrades.";
+    published: "counter" "throng_published_total" "Messages published to topics.";
+    lagged: "counter" "throng_lagged_total" "Subscribers that read so slowly that their next message was no longer kept.";
     opened: "counter" "throng_opened_total" "WebSockets opened.";
     messages_in: "counter" "throng_messages_received_total" "Messages received from clients.";
     frames_out: "counter" "throng_messages_sent_total" "Messages queued for clients.";

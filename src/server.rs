@@ -1,15 +1,15 @@
 //! The server: settings, start and stop of the workers, and the handle for other threads.
 
 use crate::config::{Config, ConfigError, Plan};
-use crate::conn::Verdict;
 use crate::error::End;
 use crate::http::{Origins, Response};
 use crate::launch::Launch;
 use crate::mem::Mailbox;
 use crate::metrics::{self, Metrics};
-use crate::service::{Accept, ConnId, Message, Service, Token};
+use crate::service::{Accept, ConnId, Message, Question, Service, Token, kind_of_message};
 use crate::sys::{self, Wake};
-use crate::worker::{Envelope, Live, Port, Shared};
+use crate::topic::TopicName;
+use crate::worker::{Envelope, Live, Port, Shared, TopicMail};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -112,6 +112,13 @@ impl Server {
     /// Calls [`Service::tick`] for every open connection once in this interval. Default: never.
     pub fn tick_interval(mut self, interval: Duration) -> Self {
         self.config.tick_interval = Some(interval);
+        self
+    }
+
+    /// How much each topic keeps for those who come late or read slowly; whichever bound is reached first counts.
+    /// Default: 1,000 messages, 1 MiB, 10 minutes. 0 messages: no history, and nobody can come back to a cursor.
+    pub fn history(mut self, messages: usize, bytes: usize, age: Duration) -> Self {
+        self.config.history = (messages, bytes, age);
         self
     }
 
@@ -346,8 +353,20 @@ impl<T> Handle<T> {
     ///
     /// [`Gone`] when the client has left, or its time is up.
     pub fn answer(&self, token: Token, verdict: Result<Accept<T>, Response>) -> Result<(), Gone> {
-        let verdict = Verdict::Now(verdict.map(|accept| accept.0));
-        self.post(token.0, Envelope::Answer { id: token.0, verdict })
+        let (verdict, join) = match verdict {
+            Ok(Accept(opening, join)) => (Ok(opening), join),
+            Err(response) => (Err(response), None),
+        };
+        self.post(token.0, Envelope::Answer { id: token.0, verdict, join })
+    }
+
+    /// Publishes a message to all subscribers of a topic on all workers. Messages that one handle publishes to one
+    /// topic arrive in that order.
+    pub fn publish<'m>(&self, topic: &TopicName, message: impl Into<Message<'m>>) {
+        let (kind, payload) = kind_of_message(message.into());
+        let question = Question::Publish { kind, payload, key: None };
+        let mail = TopicMail::Question { name: topic.clone(), question, from: 0, ask: None };
+        self.shared.ports[topic.home(self.shared.ports.len())].post(Envelope::Topic(Box::new(mail)));
     }
 
     fn post(&self, id: ConnId, envelope: Envelope<T>) -> Result<(), Gone> {

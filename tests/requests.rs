@@ -4,7 +4,7 @@ mod support;
 
 use std::net::SocketAddr;
 use support::{Raw, TEXT, eventually, millis, upgrade};
-use throng::{Accept, Connection, Decision, Message, Request, Response, Running, Server, Service};
+use throng::{Accept, Answer, Connection, Decision, Message, Request, Response, Running, Server, Service};
 
 /// Says what it was asked.
 struct Mirror;
@@ -20,8 +20,8 @@ impl Service for Mirror {
         let _ = connection.send(message);
     }
 
-    fn request(&mut self, request: &Request<'_>) -> Response {
-        match request.path() {
+    fn request(&mut self, request: &Request<'_>) -> Answer {
+        let response = match request.path() {
             "/panic" => panic!("as asked"),
             "/missing" => Response::refuse(404, "there is nothing of that name: look elsewhere"),
             "/empty" => Response::new(204),
@@ -31,7 +31,8 @@ impl Service for Mirror {
                 text.extend_from_slice(request.body());
                 Response::new(200).body("application/octet-stream", text)
             }
-        }
+        };
+        response.into()
     }
 }
 

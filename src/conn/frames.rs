@@ -33,7 +33,7 @@ impl<T> Conn<T> {
             }
             Phase::Body => self.body_input(input, now, rules, output, handler),
             Phase::Refusing | Phase::Lingering => self.discard(input.len()),
-            Phase::Deciding | Phase::Finishing | Phase::Resetting => {}
+            Phase::Deciding | Phase::Waiting | Phase::Streaming | Phase::Finishing | Phase::Resetting => {}
         }
     }
 

@@ -32,7 +32,9 @@ pub(super) enum Handshake {
     Head { bytes: Vec<u8>, scan: HeadScan },
     /// A request whose body is not complete.
     Body { head: Vec<u8>, body: Body },
-    /// A correct request that waits for its verdict.
+    /// A request that waits for its answer, and what came behind it.
+    Asked { manner: Manner, rest: Vec<u8> },
+    /// A correct upgrade that waits for its verdict.
     Deciding {
         upgrade: Upgrade,
         subprotocols: Box<[Box<str>]>,
@@ -79,6 +81,9 @@ impl<T> Conn<T> {
         output: &mut Vec<u8>,
         handler: &mut impl Handler<T>,
     ) -> bool {
+        if self.phase != Phase::Deciding {
+            return false;
+        }
         let Some(Handshake::Deciding { upgrade, subprotocols, mut early }) = self.take_handshake() else {
             return false;
         };

@@ -10,8 +10,12 @@ use std::net::SocketAddr;
 pub(crate) trait Handler<T> {
     /// A correct upgrade request: may it come in?
     fn open(&mut self, head: &Head<'_>, peer: SocketAddr) -> Verdict<T>;
-    /// Any other request, with its whole body.
-    fn request(&mut self, head: &Head<'_>, body: &[u8], peer: SocketAddr) -> Response;
+    /// Any other request, with its whole body. `None`: the answer comes later, through [`Conn::reply`],
+    /// [`Conn::wait`] or [`Conn::stream`](super::Conn::stream).
+    ///
+    /// [`Conn::reply`]: super::Conn::reply
+    /// [`Conn::wait`]: super::Conn::wait
+    fn request(&mut self, head: &Head<'_>, body: &[u8], peer: SocketAddr) -> Option<Response>;
     /// The time, for responses.
     fn date(&self) -> Date;
     /// The WebSocket is open; the first occasion to send.

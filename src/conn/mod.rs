@@ -46,6 +46,10 @@ pub(crate) enum Phase {
     Body,
     /// The service decides somewhere else; nothing is read meanwhile.
     Deciding,
+    /// A request waits for something to happen, for as long as its client asked to; nothing is read meanwhile.
+    Waiting,
+    /// The answer to a request goes on and on; what the client sends is thrown away.
+    Streaming,
     /// Frames go both ways.
     Open,
     /// As `Open`; a ping is out and nothing has come since.
@@ -65,6 +69,11 @@ pub(crate) enum Phase {
 }
 
 impl Phase {
+    /// Whether a topic's messages are delivered.
+    pub(crate) fn is_subscribed(self) -> bool {
+        matches!(self, Self::Open | Self::Pinged | Self::Streaming | Self::Waiting)
+    }
+
     /// Whether messages are delivered and may be sent.
     pub(crate) fn is_open(self) -> bool {
         matches!(self, Self::Open | Self::Pinged)
@@ -136,6 +145,8 @@ struct Rare {
     pong: Option<Box<[u8]>>,
     /// How the WebSocket ended.
     ended: Option<Ended>,
+    /// When a request in `Waiting` is answered whatever happened.
+    until: Tick,
     /// Bytes thrown away in `Lingering`.
     discarded: u32,
 }
@@ -174,7 +185,7 @@ impl<T> Conn<T> {
 
     /// Whether it wants to be read: not while much waits to be written, nor while the service decides.
     pub(crate) fn wants_input(&self) -> bool {
-        self.phase != Phase::Deciding && self.queued() < crate::limits::READ_PAUSE_BYTES
+        !matches!(self.phase, Phase::Deciding | Phase::Waiting) && self.queued() < crate::limits::READ_PAUSE_BYTES
     }
 
     /// What is to be written, if something waits.
@@ -239,7 +250,7 @@ impl<T> Conn<T> {
     /// The handler panicked: nothing it left half done is touched again.
     pub(crate) fn panicked(&mut self, output: &mut Vec<u8>, date: &Date) {
         match self.phase {
-            Phase::Head | Phase::Idle | Phase::Body | Phase::Deciding => {
+            Phase::Head | Phase::Idle | Phase::Body | Phase::Deciding | Phase::Waiting => {
                 Response::from(Refused::Internal).write(output, Manner::LAST, date);
             }
             _ => self.close(Some(End::Panic.code()), Ended::new(End::Panic), output),

@@ -4,7 +4,7 @@ use super::handshake::Handshake;
 use super::{Conn, Handler, Phase};
 use crate::config::Rules;
 use crate::error::Refused;
-use crate::http::{Body, Fields, Framing, Head, HeadScan, Manner, Upgrade, wants_websocket};
+use crate::http::{Body, Fields, Framing, Head, HeadScan, Manner, Response, Upgrade, wants_websocket};
 use crate::limits::READ_PAUSE_BYTES;
 use crate::time::Tick;
 
@@ -65,7 +65,7 @@ impl<T> Conn<T> {
                 Err(refused) => return self.refuse(&refused.into(), false, output, handler),
             }
             if self.phase != Phase::Idle {
-                return;
+                return self.keep_rest(&input[at..]);
             }
             scan = HeadScan::default();
         }
@@ -157,22 +157,98 @@ impl<T> Conn<T> {
         let mut fields = Fields::new();
         let Ok(head) = Head::parse(&bytes, &mut fields) else { unreachable!("it was parsed before") };
         self.answer_request(&head, &body.take(), output, handler);
+        let rest = &mut input[fed.consumed..];
         if self.phase == Phase::Idle {
-            self.requests(&mut input[fed.consumed..], HeadScan::default(), now, rules, output, handler);
+            self.requests(rest, HeadScan::default(), now, rules, output, handler);
+        } else {
+            self.keep_rest(rest);
         }
     }
 
     /// Has the service answer, and keeps the connection for the next request if the client wants that.
     fn answer_request(&mut self, head: &Head<'_>, body: &[u8], output: &mut Vec<u8>, handler: &mut impl Handler<T>) {
-        let response = handler.request(head, body, self.peer());
-        let to_head = head.method() == "HEAD";
-        if !head.is_persistent() {
-            return self.refuse(&response, to_head, output, handler);
+        let manner = Manner { to_head: head.method() == "HEAD", persistent: head.is_persistent() };
+        if let Some(response) = handler.request(head, body, self.peer()) {
+            return self.respond(&response, manner, output, handler);
+        }
+        self.phase = Phase::Deciding;
+        self.keep_handshake(Handshake::Asked { manner, rest: Vec::new() });
+    }
+
+    fn respond(&mut self, response: &Response, manner: Manner, output: &mut Vec<u8>, handler: &mut impl Handler<T>) {
+        if !manner.persistent {
+            return self.refuse(response, manner.to_head, output, handler);
         }
         if response.refused().is_some() {
-            handler.refused(&response, self.peer());
+            handler.refused(response, self.peer());
         }
-        response.write(output, Manner { to_head, persistent: true }, &handler.date());
+        response.write(output, manner, &handler.date());
         self.phase = Phase::Idle;
+    }
+
+    /// Keeps what came behind a request that waits for its answer.
+    fn keep_rest(&mut self, input: &[u8]) {
+        if let Some(Handshake::Asked { rest, .. }) = self.rare.as_mut().and_then(|rare| rare.handshake.as_mut()) {
+            rest.extend_from_slice(input);
+        }
+    }
+
+    /// Whether there is nobody to go on for, given that the peer sends no more: a WebSocket cannot be opened, and who
+    /// polls has hung up. A client that half-closes behind its request still reads the answer.
+    pub(crate) fn is_pointless(&self) -> bool {
+        let is_asked =
+            || self.rare.as_ref().is_some_and(|rare| matches!(rare.handshake, Some(Handshake::Asked { .. })));
+        self.phase == Phase::Waiting || self.phase == Phase::Deciding && !is_asked()
+    }
+
+    /// Takes the request that waits for its answer, if there is one.
+    fn take_asked(&mut self) -> Option<(Manner, Vec<u8>)> {
+        if !matches!(self.phase, Phase::Deciding | Phase::Waiting) {
+            return None;
+        }
+        match self.take_handshake() {
+            Some(Handshake::Asked { manner, rest }) => Some((manner, rest)),
+            Some(other) => {
+                self.keep_handshake(other);
+                None
+            }
+            None => None,
+        }
+    }
+
+    /// Answers a request that waits. `false`: none does.
+    pub(crate) fn reply(&mut self, response: &Response, output: &mut Vec<u8>, handler: &mut impl Handler<T>) -> bool {
+        let Some((manner, rest)) = self.take_asked() else { return false };
+        self.respond(response, manner, output, handler);
+        if self.phase == Phase::Idle && !rest.is_empty() {
+            self.keep_handshake(Handshake::Head { bytes: rest, scan: HeadScan::default() });
+        }
+        true
+    }
+
+    /// Lets a request wait on, until this moment at most.
+    pub(crate) fn wait(&mut self, until: Tick) {
+        if self.phase == Phase::Deciding
+            && let Some(rare) = &mut self.rare
+        {
+            rare.until = until;
+            self.phase = Phase::Waiting;
+        }
+    }
+
+    /// Begins an answer that goes on for as long as the client listens. `false`: no request waits.
+    pub(crate) fn stream(&mut self, head: &[u8], output: &mut Vec<u8>) -> bool {
+        if self.take_asked().is_none() {
+            return false;
+        }
+        output.extend_from_slice(head);
+        self.phase = Phase::Streaming;
+        true
+    }
+
+    /// Ends such an answer: what waits is still written.
+    pub(crate) fn end_stream(&mut self) {
+        debug_assert_eq!(self.phase, Phase::Streaming);
+        self.phase = Phase::Finishing;
     }
 }

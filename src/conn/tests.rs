@@ -26,13 +26,14 @@ impl Handler<()> for Echo {
         if self.later { Verdict::Later } else { Verdict::Now(Ok(opening())) }
     }
 
-    fn request(&mut self, head: &Head<'_>, body: &[u8], _: SocketAddr) -> Response {
+    fn request(&mut self, head: &Head<'_>, body: &[u8], _: SocketAddr) -> Option<Response> {
         self.bodies.push(body.to_vec());
-        match head.path() {
+        Some(match head.path() {
+            "/later" => return None,
             "/large" => Response::new(200).body("text/plain", vec![b'x'; 50_000]),
             "/panic" => panic!("as asked"),
             _ => Response::new(200).body("text/plain", "hello"),
-        }
+        })
     }
 
     fn date(&self) -> Date {

@@ -6,6 +6,8 @@
 //! | `Body` | `head_timeout` after the request's head was complete, whatever trickles in | 408 |
 //! | `Idle` | `idle_timeout` after the last byte came | closed |
 //! | `Deciding` | `decision_timeout` after the request | 503 |
+//! | `Waiting` | when the client has waited as long as it asked to | the worker answers |
+//! | `Streaming` | every `ping_interval` | a comment |
 //! | `Open` | `ping_interval` after the last byte came; the first time after a random half to whole of it ([`Conn::stagger`]) | ping |
 //! | `Pinged` | `pong_timeout` after the ping | Close 1011, reset |
 //! | `Closing` | `close_timeout` after our Close left | reset |
@@ -39,6 +41,8 @@ impl<T> Conn<T> {
             Phase::Idle => self.last_seen + rules.idle_timeout,
             Phase::Deciding => now + rules.decision_timeout,
             Phase::Open => self.last_seen + rules.ping_interval,
+            Phase::Streaming => now + rules.ping_interval,
+            Phase::Waiting => self.rare.as_ref().map_or(now, |rare| rare.until),
             Phase::Pinged => now + rules.pong_timeout,
             Phase::Closing | Phase::Finishing | Phase::Refusing | Phase::Lingering | Phase::Resetting => {
                 now + rules.close_timeout
@@ -86,6 +90,12 @@ impl<T> Conn<T> {
                 self.phase = Phase::Pinged;
             }
             Phase::Pinged => self.abort(Ended::new(End::PingTimeout), output),
+            // A comment, for proxies that end what is silent (HTML, section 9.2.7).
+            Phase::Streaming => {
+                output.extend_from_slice(b":\n\n");
+                return Some(now + rules.ping_interval);
+            }
+            Phase::Waiting => self.refuse(&Refused::DecisionTimeout.into(), false, output, handler),
             Phase::Lingering => self.phase = Phase::Finishing,
             Phase::Closing | Phase::Finishing | Phase::Refusing | Phase::Resetting => self.phase = Phase::Resetting,
         }

@@ -1,17 +1,21 @@
 //! HTTP/1.1 as far as a push server needs it (RFC 9110, RFC 9112), sans-IO: request heads in, responses out.
 
+mod accept;
 mod body;
 mod date;
 mod head;
 mod origin;
+mod query;
 mod response;
 mod upgrade;
 
+pub(crate) use accept::{accepts, prefer_wait};
 pub(crate) use body::{Body, Framing};
 pub(crate) use date::imf_fixdate;
 pub use head::Head;
 pub(crate) use head::{Fields, HeadScan};
 pub(crate) use origin::Origins;
+pub(crate) use query::first;
 pub use response::Response;
 pub(crate) use response::{Date, Manner, field_is_valid, write_switching_protocols};
 pub(crate) use upgrade::{Upgrade, wants_websocket};

@@ -39,6 +39,11 @@ impl Response {
         Refused::UpgradeRequired.into()
     }
 
+    /// A refusal from the registry, with a sentence on this very request.
+    pub(crate) fn detailed(refused: Refused, detail: &str) -> Self {
+        Self::problem(refused.code(), refused, detail)
+    }
+
     fn problem(status: u16, refused: Refused, detail: &str) -> Self {
         let mut response = Self::new(status);
         response.refused = Some(refused);

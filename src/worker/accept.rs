@@ -113,7 +113,7 @@ impl<S: Service, K: Kernel> Worker<S, K> {
         let tick = self.now.tick();
         let (slot, serial) = self.table.insert(Conn::new(peer, tick), socket, true);
         self.port().metrics.opening.add(1);
-        self.read(slot, serial, false);
+        self.read(slot, serial, false, false);
         self.attend(slot, serial);
     }
 

@@ -46,7 +46,7 @@ fn stage<T>(conn: &Conn<T>) -> Stage {
 fn gauge(metrics: &Metrics, phase: Phase) -> &Count {
     match phase {
         Phase::Head | Phase::Idle | Phase::Body | Phase::Deciding => &metrics.opening,
-        Phase::Open | Phase::Pinged => &metrics.open,
+        Phase::Waiting | Phase::Streaming | Phase::Open | Phase::Pinged => &metrics.open,
         Phase::Closing | Phase::Finishing | Phase::Refusing | Phase::Lingering | Phase::Resetting => &metrics.closing,
     }
 }
@@ -72,30 +72,35 @@ impl<S: Service, K: Kernel> Worker<S, K> {
         if event.writable && entry.conn.queued() > 0 && !self.write_on(slot, serial) {
             return;
         }
+        if event.writable && self.table.find(slot, serial).is_some_and(|entry| entry.place().is_some()) {
+            self.push(slot);
+        }
         if event.readable || event.read_closed || event.error {
-            self.read(slot, serial, event.read_closed || event.error);
+            let ended = event.read_closed || event.error;
+            self.read(slot, serial, ended, ended);
         }
     }
 
     /// Reads on where the last turn left off, to the end of what is there.
     pub(super) fn resume(&mut self, slot: u32, serial: u64) {
         if self.table.find(slot, serial).is_some() {
-            self.read(slot, serial, true);
+            self.read(slot, serial, true, false);
         }
     }
 
     /// Reads and handles. One read is enough when it comes back short: what arrives later makes an edge of its own.
-    /// With `exhaust` (the event told of an end, or no edge will come) it reads until the kernel has nothing more.
-    pub(super) fn read(&mut self, slot: u32, serial: u64, exhaust: bool) {
+    /// With `exhaust` (the event told of an end, or no edge will come) it reads until the kernel has nothing more; `ended`
+    /// is the event's word that the peer sends no more.
+    pub(super) fn read(&mut self, slot: u32, serial: u64, exhaust: bool, ended: bool) {
         let mut taken = 0;
         for _ in 0..READS_PER_TURN {
             let Some(entry) = self.table.find(slot, serial) else {
                 return;
             };
             if !entry.conn.wants_input() {
-                // Held back until its output is written or its verdict is in; then it is resumed. A reset, or an
-                // end while somebody decides, would not be noticed meanwhile.
-                if exhaust && entry.conn.phase() == Phase::Deciding {
+                // Held back until its output is written or its answer is there; then it is resumed. Whoever has gone
+                // while somebody decides would not be noticed meanwhile.
+                if ended && entry.conn.is_pointless() {
                     self.remove(slot, false);
                 }
                 return;
@@ -140,6 +145,8 @@ impl<S: Service, K: Kernel> Worker<S, K> {
             draining: self.drain.is_some(),
             origins: &self.origins,
             date: &self.date,
+            asked: &mut self.asked,
+            published: &mut self.published,
             id: ConnId { worker: self.index, slot, serial },
             now: self.now,
         };
@@ -166,6 +173,12 @@ impl<S: Service, K: Kernel> Worker<S, K> {
         } else {
             self.uncork();
             self.settle(slot, serial, before);
+        }
+        if !self.published.is_empty() {
+            self.take_published(slot, serial);
+        }
+        if !self.asked.is_empty() {
+            self.ask_all();
         }
     }
 
@@ -213,6 +226,7 @@ impl<S: Service, K: Kernel> Worker<S, K> {
     /// Sends what was collected, and follows the state machine to where it went.
     fn settle(&mut self, slot: u32, serial: u64, before: Stage) {
         let alive = self.flush(slot);
+        self.leave_if_over(slot);
         let metrics = &self.shared.ports[usize::from(self.index)].metrics;
         let Some(entry) = self.table.at(slot) else {
             return;
@@ -323,7 +337,7 @@ impl<S: Service, K: Kernel> Worker<S, K> {
     }
 
     /// The connection is gone without a word, unless how it ended was settled before.
-    fn lost(&mut self, slot: u32, end: End) {
+    pub(super) fn lost(&mut self, slot: u32, end: End) {
         if let Some(entry) = self.table.at(slot) {
             entry.conn.settle(Ended::new(end));
             self.remove(slot, false);
@@ -334,7 +348,10 @@ impl<S: Service, K: Kernel> Worker<S, K> {
     pub(super) fn remove(&mut self, slot: u32, reset: bool) {
         self.wheel.cancel(&mut self.table, slot);
         let mut entry = self.table.remove(slot);
-        if entry.has_place {
+        if let Some(place) = entry.place() {
+            self.leave(slot, place);
+        }
+        if entry.counts() {
             self.shared.leave();
         }
         let metrics = &self.shared.ports[usize::from(self.index)].metrics;
@@ -361,6 +378,9 @@ impl<S: Service, K: Kernel> Worker<S, K> {
         let Some(entry) = self.table.at(slot) else {
             return;
         };
+        if entry.conn.phase() == Phase::Waiting && entry.conn.queued() == 0 {
+            return self.poll_over(slot);
+        }
         let (serial, mut again) = (entry.serial, None);
         self.handle(slot, serial, |desk| {
             again = desk.entry.conn.timer(desk.tick, desk.rules, desk.output, &mut desk.glue);

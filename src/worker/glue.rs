@@ -1,12 +1,14 @@
 //! Puts the user's service behind the connections' handler.
 
+use super::topics::{Asked, asked, asked_to_open};
 use crate::conn::{Handler, Io, Verdict};
 use crate::error::{Refused, Violation};
 use crate::http::{Date, Head, Origins, Response};
 use crate::limits::LOG_LINES_PER_SECOND;
 use crate::metrics::Metrics;
-use crate::service::{ConnId, Connection, Decision, Message, Request, Service};
+use crate::service::{Accept, AnswerKind, ConnId, Connection, Decision, Message, Question, Request, Service};
 use crate::time::Millis;
+use crate::topic::TopicName;
 use std::net::SocketAddr;
 
 /// The service, for the connection that is being handled.
@@ -20,6 +22,8 @@ pub(super) struct Glue<'a, S: Service> {
     pub(super) origins: &'a Origins,
     /// The time, for responses.
     pub(super) date: &'a Date,
+    pub(super) asked: &'a mut Vec<Asked<S::State>>,
+    pub(super) published: &'a mut Vec<(Option<TopicName>, Question)>,
     pub(super) id: ConnId,
     pub(super) now: Millis,
 }
@@ -28,7 +32,7 @@ impl<S: Service> Glue<'_, S> {
     #[inline]
     fn message(&mut self, io: Io<'_>, state: &mut S::State, message: Message<'_>) {
         self.metrics.messages_in.add(1);
-        let mut connection = Connection { io, state, id: self.id, metrics: self.metrics };
+        let mut connection = Connection { io, state, id: self.id, metrics: self.metrics, published: self.published };
         self.service.message(&mut connection, message);
     }
 }
@@ -42,18 +46,28 @@ impl<S: Service> Handler<S::State> for Glue<'_, S> {
             return Verdict::Now(Err(refused.into()));
         }
         match self.service.open(&Request { head, body: &[], peer, id: self.id }) {
-            Decision::Now(Ok(accept)) => Verdict::Now(Ok(accept.0)),
+            Decision::Now(Ok(Accept(opening, None))) => Verdict::Now(Ok(opening)),
+            Decision::Now(Ok(Accept(opening, Some(join)))) => {
+                self.asked.push(asked_to_open(self.id, opening, join));
+                Verdict::Later
+            }
             Decision::Now(Err(response)) => Verdict::Now(Err(response)),
             Decision::Later(_) => Verdict::Later,
         }
     }
 
-    fn request(&mut self, head: &Head<'_>, body: &[u8], peer: SocketAddr) -> Response {
+    fn request(&mut self, head: &Head<'_>, body: &[u8], peer: SocketAddr) -> Option<Response> {
         if let Err(refused) = self.origins.check(head) {
-            return refused.into();
+            return Some(refused.into());
         }
         self.metrics.requests.add(1);
-        self.service.request(&Request { head, body, peer, id: self.id })
+        match self.service.request(&Request { head, body, peer, id: self.id }).0 {
+            AnswerKind::Now(response) => Some(response),
+            AnswerKind::Topic(request) => {
+                self.asked.push(asked(self.id, request));
+                None
+            }
+        }
     }
 
     fn date(&self) -> Date {
@@ -62,7 +76,7 @@ impl<S: Service> Handler<S::State> for Glue<'_, S> {
 
     fn ready(&mut self, io: Io<'_>, state: &mut S::State) {
         self.metrics.opened.add(1);
-        let mut connection = Connection { io, state, id: self.id, metrics: self.metrics };
+        let mut connection = Connection { io, state, id: self.id, metrics: self.metrics, published: self.published };
         self.service.ready(&mut connection);
     }
 
@@ -76,7 +90,7 @@ impl<S: Service> Handler<S::State> for Glue<'_, S> {
 
     fn pong(&mut self, io: Io<'_>, state: &mut S::State, payload: &[u8]) {
         self.metrics.pongs.add(1);
-        let mut connection = Connection { io, state, id: self.id, metrics: self.metrics };
+        let mut connection = Connection { io, state, id: self.id, metrics: self.metrics, published: self.published };
         self.service.pong(&mut connection, payload);
     }
 

@@ -1,10 +1,12 @@
 //! What other threads may ask of a worker.
 
 use super::table::Live;
-use crate::conn::Verdict;
+use super::topics::TopicMail;
+use crate::conn::Opening;
+use crate::http::Response;
 use crate::mem::Mailbox;
 use crate::metrics::Metrics;
-use crate::service::ConnId;
+use crate::service::{ConnId, Join};
 use crate::sys::Wake;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -18,7 +20,9 @@ pub(crate) enum Envelope<T> {
     /// Begin the closing handshake of a connection.
     Close { id: ConnId, code: u16, reason: Box<str> },
     /// The verdict that a connection waits for.
-    Answer { id: ConnId, verdict: Verdict<T> },
+    Answer { id: ConnId, verdict: Result<Opening<T>, Response>, join: Option<Join> },
+    /// About a topic.
+    Topic(Box<TopicMail<T>>),
     /// Stop accepting and close everybody, spread over this long; then end.
     Drain { over: Duration },
     /// End at once.

@@ -8,6 +8,7 @@
 //! 3. read and handle what is ready, a scratch-full at most from each; what had more goes to the next turn's list;
 //! 4. the mailbox: after reading, so that an answer to what was just read is not waited for longer than a turn;
 //! 5. a slice of the sweeps (tick, drain): last of the sends, since nobody waits for them in particular;
+//!    Then a slice of the fan-out: what topics' subscribers have not seen;
 //! 6. due timers, within a budget: after reading, so that a byte that has come counts before its deadline does.
 //!
 //! What a handler sends is collected and leaves in one `send`, together with that of a few other connections, and at
@@ -21,29 +22,32 @@ mod kernel;
 mod mail;
 mod sweep;
 mod table;
+mod topics;
 
 pub(crate) use kernel::{Kernel, Machine};
 pub(crate) use mail::{Envelope, Port, Shared};
 pub(crate) use table::Live;
+pub(crate) use topics::TopicMail;
 
 use crate::config::Rules;
-use crate::conn::Verdict;
 use crate::error::End;
 use crate::http::{Date, Origins, imf_fixdate};
 use crate::limits::{ENVELOPES_PER_TURN, EVENTS_PER_TURN, OUTPUT_KEEP_BYTES, SCRATCH_BYTES, TIMERS_PER_TURN};
 use crate::mem::{Rng, Wheel};
-use crate::service::Service;
+use crate::service::{Question, Service};
 use crate::time::Millis;
+use crate::topic::{Limits, TopicName, Topics};
 use accept::Accepting;
 use drive::Corked;
 use glue::LogBudget;
 use kernel::Event;
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 use sweep::{Drain, Tick};
 use table::Table;
+use topics::{Asked, Joined, Poll};
 
 /// The mailbox's token; listeners count down from the one below. Connections' tokens are smaller: a slot in 24
 /// bits, of which not all are used, above 40 bits of the serial.
@@ -67,6 +71,7 @@ pub(crate) struct Setup<T> {
     pub(crate) tick_interval: Option<Duration>,
     pub(crate) seed: u64,
     pub(crate) origins: Arc<Origins>,
+    pub(crate) history: Limits,
     pub(crate) shared: Arc<Shared<T>>,
 }
 
@@ -95,6 +100,14 @@ pub(crate) struct Worker<S: Service, K: Kernel> {
     mail: VecDeque<Envelope<S::State>>,
     /// The mailbox rang since it was last emptied: until it is, it does not ring again.
     rung: bool,
+    topics: Topics,
+    /// What connections want of topics, asked once they have been handled.
+    asked: Vec<Asked<S::State>>,
+    /// What services published, for the same moment.
+    published: Vec<(Option<TopicName>, Question)>,
+    /// Long polls that wait, by slot.
+    polls: HashMap<u32, Poll>,
+    joined: Joined,
     accepting: Accepting<K::Listener>,
     tick: Option<Tick>,
     drain: Option<Drain>,
@@ -137,6 +150,11 @@ impl<S: Service, K: Kernel> Worker<S, K> {
             ready: Vec::new(),
             mail: VecDeque::new(),
             rung: false,
+            topics: Topics::new(setup.history),
+            asked: Vec::new(),
+            published: Vec::new(),
+            polls: HashMap::new(),
+            joined: Joined::default(),
             accepting: Accepting::new(listeners),
             tick: setup.tick_interval.map(|interval| Tick::new(interval, now)),
             drain: None,
@@ -192,6 +210,7 @@ impl<S: Service, K: Kernel> Worker<S, K> {
         }
         self.deliver_mail();
         self.sweep();
+        self.sweep_topics();
         self.fire_timers();
         self.uncork();
         if self.output.capacity() > OUTPUT_KEEP_BYTES {
@@ -203,7 +222,12 @@ impl<S: Service, K: Kernel> Worker<S, K> {
 
     /// How long nothing needs to be done.
     fn timeout(&self) -> Option<Duration> {
-        if !self.ready.is_empty() || !self.mail.is_empty() || self.rung || self.accepting.is_ready(self.now) {
+        if !self.ready.is_empty()
+            || !self.mail.is_empty()
+            || self.rung
+            || self.topics.is_sweeping()
+            || self.accepting.is_ready(self.now)
+        {
             return Some(Duration::ZERO);
         }
         let timer = self.wheel.next().map(|tick| tick.starts_at(self.now));
@@ -233,8 +257,12 @@ impl<S: Service, K: Kernel> Worker<S, K> {
                     let ended = crate::conn::Ended { end: End::ServiceClosed, code, reason, clean: false };
                     conn.close(Some(code), ended, output);
                 }),
-                Envelope::Answer { id, verdict: Verdict::Now(verdict) } => self.answer(id, verdict),
-                Envelope::Answer { verdict: Verdict::Later, .. } => {}
+                Envelope::Answer { id, verdict: Ok(opening), join: Some(join) } => {
+                    self.asked.push(topics::asked_to_open(id, opening, join));
+                    self.ask_all();
+                }
+                Envelope::Answer { id, verdict, .. } => self.answer(id, verdict),
+                Envelope::Topic(mail) => self.topic_mail_came(*mail),
                 Envelope::Drain { over } => self.begin_drain(over),
                 Envelope::Abort => return self.abort_all(),
             }

@@ -74,9 +74,11 @@ impl<S: Service, K: Kernel> Worker<S, K> {
             };
             let serial = entry.serial;
             self.handle(slot, serial, |desk| {
-                let (service, id, metrics) = (&mut *desk.glue.service, desk.glue.id, desk.glue.metrics);
+                let glue = &mut desk.glue;
+                let (service, id, metrics, published) =
+                    (&mut *glue.service, glue.id, glue.metrics, &mut *glue.published);
                 desk.entry.conn.visit(desk.rules, desk.output, |io, state| {
-                    service.tick(&mut Connection { io, state, id, metrics });
+                    service.tick(&mut Connection { io, state, id, metrics, published });
                 });
             });
         }
@@ -114,9 +116,10 @@ impl<S: Service, K: Kernel> Worker<S, K> {
             let serial = entry.serial;
             self.handle(slot, serial, |desk| match desk.entry.conn.phase() {
                 Phase::Idle => desk.entry.conn.end_idle(),
-                Phase::Head | Phase::Body | Phase::Deciding => {
+                Phase::Head | Phase::Body | Phase::Deciding | Phase::Waiting => {
                     desk.entry.conn.refuse(&Refused::Draining.into(), false, desk.output, &mut desk.glue);
                 }
+                Phase::Streaming => desk.entry.conn.end_stream(),
                 _ => {
                     let ended = Ended::new(End::GoingAway);
                     desk.entry.conn.close(Some(ended.code), ended, desk.output);

@@ -4,6 +4,7 @@
 use crate::conn::Conn;
 use crate::limits::REFUSALS_MAX;
 use crate::mem::{Link, Links};
+use crate::topic::Place;
 use slab::Slab;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -16,12 +17,34 @@ pub(super) struct Entry<T, S> {
     pub(super) serial: u64,
     link: Link,
     pub(super) socket: S,
-    /// It counts among the connections that the server may have. One that is only told that there are too many
-    /// does not.
-    pub(super) has_place: bool,
+    /// Its subscription: the topic's number, `NO_TOPIC` for none.
+    topic: u32,
+    /// Where it stands among the topic's subscribers; the top bit says that the connection counts among those that the
+    /// server may have. One that is only told that there are too many does not.
+    index: u32,
 }
 
+const NO_TOPIC: u32 = u32::MAX;
+const COUNTS: u32 = 1 << 31;
+
 impl<T, S> Entry<T, S> {
+    /// Whether it counts among the connections that the server may have.
+    pub(super) fn counts(&self) -> bool {
+        self.index & COUNTS != 0
+    }
+
+    /// Where its subscription stands, if it has one.
+    #[inline]
+    pub(super) fn place(&self) -> Option<Place> {
+        (self.topic != NO_TOPIC).then_some(Place { topic: self.topic, index: self.index & !COUNTS })
+    }
+
+    pub(super) fn set_place(&mut self, place: Option<Place>) {
+        let Place { topic, index } = place.unwrap_or(Place { topic: NO_TOPIC, index: 0 });
+        self.topic = topic;
+        self.index = index | self.index & COUNTS;
+    }
+
     /// Whether its timer is armed.
     pub(super) fn is_armed(&self) -> bool {
         self.link.deadline().is_some()
@@ -86,15 +109,16 @@ impl<T, S> Table<T, S> {
         self.high
     }
 
-    pub(super) fn insert(&mut self, conn: Conn<T>, socket: S, has_place: bool) -> (u32, u64) {
-        assert!(if has_place { !self.is_full() } else { !self.is_overfull() }, "the caller looks first");
-        self.refusals += usize::from(!has_place);
+    pub(super) fn insert(&mut self, conn: Conn<T>, socket: S, counts: bool) -> (u32, u64) {
+        assert!(if counts { !self.is_full() } else { !self.is_overfull() }, "the caller looks first");
+        self.refusals += usize::from(!counts);
         self.last_serial += 1;
         if self.last_serial as u32 == 0 {
             self.last_serial += 1; // 0 stands for a free slot in `Live`
         }
         let serial = self.last_serial;
-        let slot = self.slab.insert(Entry { conn, serial, link: Link::default(), socket, has_place }) as u32;
+        let (link, index) = (Link::default(), if counts { COUNTS } else { 0 });
+        let slot = self.slab.insert(Entry { conn, serial, link, socket, topic: NO_TOPIC, index }) as u32;
         self.live.set(slot, serial);
         self.high = self.high.max(slot + 1);
         (slot, serial)
@@ -115,7 +139,7 @@ impl<T, S> Table<T, S> {
     pub(super) fn remove(&mut self, slot: u32) -> Entry<T, S> {
         self.live.set(slot, 0);
         let entry = self.slab.remove(slot as usize);
-        self.refusals -= usize::from(!entry.has_place);
+        self.refusals -= usize::from(!entry.counts());
         assert!(!entry.is_armed(), "a freed slot left its timer behind");
         entry
     }

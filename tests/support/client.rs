@@ -374,6 +374,20 @@ impl Raw {
         response
     }
 
+    /// The text up to the next empty line (LF LF), without it.
+    #[track_caller]
+    pub(crate) fn line_block(&mut self, deadline: Instant) -> String {
+        loop {
+            if let Some(end) = self.unread.windows(2).position(|window| window == b"\n\n") {
+                let rest = self.unread.split_off(end + 2);
+                let mut block = std::mem::replace(&mut self.unread, rest);
+                block.truncate(end);
+                return String::from_utf8(block).unwrap();
+            }
+            assert_eq!(self.fill(deadline), None, "in a block of lines");
+        }
+    }
+
     /// Everything up to a clean end.
     #[track_caller]
     pub(crate) fn rest(&mut self) -> Vec<u8> {

@@ -4,10 +4,14 @@ use log::LevelFilter;
 use std::error::Error;
 use std::net::SocketAddr;
 use std::time::Duration;
-use throng::{Accept, Connection, Decision, Handle, Message, Request, Response, Seat, Server, Service};
+use throng::{
+    Accept, Answer, Connection, Decision, Handle, Message, Request, Response, Seat, Server, Service, TopicUrl,
+};
 
 const MORE: &str = "\
-Every path is a WebSocket. GET /healthz answers `ok`, GET /metrics Prometheus's text format.
+/topics/NAME is a topic: POST publishes to it; a WebSocket, an EventSource, a long poll (?wait=30) and a poll read it, each
+from ?since=CURSOR where it left off. GET /healthz answers `ok`, GET /metrics Prometheus's text format. Any other path is a
+WebSocket that is kept open, and echoed with --echo.
 
   throng serve --echo                                 an echo on 127.0.0.1:8080
   throng serve --listen 0.0.0.0:80 --listen [::]:80   IPv4 and IPv6
@@ -60,6 +64,18 @@ pub(crate) struct Options {
     /// At SIGTERM or SIGINT everybody is closed with 1001, spread over this time; a second signal ends at once
     #[arg(long, value_name = "S", default_value = "5", value_parser = seconds)]
     drain: Duration,
+    /// Most messages that a topic keeps for those who come late or read slowly; 0: no history
+    #[arg(long, value_name = "N", default_value_t = 1000)]
+    history_size: usize,
+    /// Most bytes that a topic keeps
+    #[arg(long, value_name = "BYTES", default_value_t = 1024 * 1024)]
+    history_bytes: usize,
+    /// How long a topic keeps a message
+    #[arg(long, value_name = "S", default_value = "600", value_parser = seconds)]
+    history_ttl: Duration,
+    /// Let clients publish to a topic by sending on its WebSocket
+    #[arg(long)]
+    client_publish: bool,
     /// Leave all workers in one descriptor table: `ulimit -n` then counts for all of them together
     #[arg(long)]
     shared_fds: bool,
@@ -76,34 +92,46 @@ fn seconds(text: &str) -> Result<Duration, String> {
     Duration::try_from_secs_f64(seconds).map_err(|error| error.to_string())
 }
 
-/// Until topics: sends back, or swallows.
+/// Topics at their URLs; any other path is a WebSocket that is echoed, or swallowed.
 struct Front {
     echo: bool,
-    handle: Handle<()>,
+    client_publish: bool,
+    handle: Handle<bool>,
 }
 
 impl Front {
-    fn new(seat: &Seat<()>, echo: bool) -> Self {
-        Self { echo, handle: seat.handle().clone() }
+    fn new(seat: &Seat<bool>, echo: bool, client_publish: bool) -> Self {
+        Self { echo, client_publish, handle: seat.handle().clone() }
     }
 }
 
 impl Service for Front {
-    type State = ();
+    /// Whether it subscribes to a topic.
+    type State = bool;
 
-    fn open(&mut self, _: &Request<'_>) -> Decision<()> {
-        Accept::new(()).into()
-    }
-
-    fn message(&mut self, connection: &mut Connection<'_, ()>, message: Message<'_>) {
-        if self.echo {
-            // An echo always fits: reading pauses long before the queue is full.
-            let _ = connection.send(message);
+    fn open(&mut self, request: &Request<'_>) -> Decision<bool> {
+        match TopicUrl::of(request) {
+            Some(Ok(topic)) => topic.open(request, Accept::new(true)),
+            Some(Err(refusal)) => refusal.into(),
+            None => Accept::new(false).into(),
         }
     }
 
-    fn request(&mut self, request: &Request<'_>) -> Response {
-        match (request.path(), request.method()) {
+    fn message(&mut self, connection: &mut Connection<'_, bool>, message: Message<'_>) {
+        match *connection.state() {
+            true if self.client_publish => connection.publish_here(message),
+            true => connection.close(1008, "clients may not publish here: POST to the topic's URL"),
+            // An echo always fits: reading pauses long before the queue is full.
+            false if self.echo => drop(connection.send(message)),
+            false => {}
+        }
+    }
+
+    fn request(&mut self, request: &Request<'_>) -> Answer {
+        if let Some(topic) = TopicUrl::of(request) {
+            return topic.map_or_else(Answer::from, |topic| topic.answer(request));
+        }
+        let response = match (request.path(), request.method()) {
             ("/healthz", "GET" | "HEAD") => Response::new(200).body("text/plain", "ok\n"),
             ("/metrics", "GET" | "HEAD") => {
                 Response::new(200).body("text/plain; version=0.0.4; charset=utf-8", self.handle.metrics())
@@ -112,7 +140,8 @@ impl Service for Front {
                 Response::refuse(405, "this resource can only be read: use GET").header("Allow", "GET, HEAD")
             }
             _ => Response::upgrade_required(),
-        }
+        };
+        response.into()
     }
 }
 
@@ -124,6 +153,7 @@ pub(crate) fn run(options: &Options) -> Result<(), Box<dyn Error>> {
         .pong_timeout(options.pong_timeout)
         .head_timeout(options.head_timeout)
         .idle_timeout(options.idle_timeout)
+        .history(options.history_size, options.history_bytes, options.history_ttl)
         .close_timeout(options.close_timeout)
         .write_timeout(options.write_timeout)
         .shared_descriptors(options.shared_fds)
@@ -140,8 +170,8 @@ pub(crate) fn run(options: &Options) -> Result<(), Box<dyn Error>> {
     if let Some(connections) = options.max_connections {
         server = server.connections_max(connections);
     }
-    let echo = options.echo;
-    let running = server.start(move |seat| Front::new(seat, echo))?;
+    let (echo, client_publish) = (options.echo, options.client_publish);
+    let running = server.start(move |seat| Front::new(seat, echo, client_publish))?;
     let (workers, most) = (running.workers(), running.connections_max());
     for address in running.addresses() {
         log::info!(

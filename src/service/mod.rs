@@ -4,6 +4,7 @@ use crate::conn::{self, Io};
 use crate::error::End;
 use crate::http::{Head, Response};
 use crate::metrics::Metrics;
+use crate::topic::TopicName;
 use crate::ws::Opcode;
 use std::borrow::Cow;
 use std::fmt;
@@ -11,6 +12,11 @@ use std::net::SocketAddr;
 use std::ops::Deref;
 
 pub use crate::conn::SendError;
+
+mod topic;
+
+pub use topic::{Answer, TopicUrl};
+pub(crate) use topic::{Headers, Join, Kind_ as AnswerKind, Question, Reply, TopicRequest, kind_of_message};
 
 /// A push service: what it does with connections and messages.
 ///
@@ -78,9 +84,9 @@ pub trait Service: 'static {
 
     /// A request that is no WebSocket upgrade, with its whole body ([`Request::body`]). The default tells the client
     /// that this is a WebSocket (426). The connection stays for the next request, if the client wants that.
-    fn request(&mut self, request: &Request<'_>) -> Response {
+    fn request(&mut self, request: &Request<'_>) -> Answer {
         let _ = request;
-        Response::upgrade_required()
+        Response::upgrade_required().into()
     }
 }
 
@@ -170,12 +176,12 @@ impl<S> From<Response> for Decision<S> {
 
 /// Lets a WebSocket be opened.
 #[derive(Debug)]
-pub struct Accept<S>(pub(crate) conn::Opening<S>);
+pub struct Accept<S>(pub(crate) conn::Opening<S>, pub(crate) Option<Join>);
 
 impl<S> Accept<S> {
     /// Accepts, with this as the connection's state.
     pub fn new(state: S) -> Self {
-        Self(conn::Opening { state, subprotocol: None, headers: Vec::new() })
+        Self(conn::Opening { state, subprotocol: None, headers: Vec::new() }, None)
     }
 
     /// Selects a subprotocol, one of those the client offered ([`Head::subprotocols`]): any other makes the answer
@@ -232,6 +238,8 @@ pub struct Connection<'a, S> {
     pub(crate) state: &'a mut S,
     pub(crate) id: ConnId,
     pub(crate) metrics: &'a Metrics,
+    /// What was published, to be brought to its home.
+    pub(crate) published: &'a mut Vec<(Option<TopicName>, Question)>,
 }
 
 impl<S> Connection<'_, S> {
@@ -264,6 +272,19 @@ impl<S> Connection<'_, S> {
     pub fn close(&mut self, code: u16, reason: &str) {
         let code = if crate::ws::close_code_may_be_sent(code) { code } else { End::Panic.code() };
         self.io.close(code, reason);
+    }
+
+    /// Publishes a message, to all subscribers of the topic on all workers: in the order of its publications, and beside
+    /// others' in the order in which they reach the topic's home.
+    pub fn publish<'m>(&mut self, topic: &TopicName, message: impl Into<Message<'m>>) {
+        let (kind, payload) = kind_of_message(message.into());
+        self.published.push((Some(topic.clone()), Question::Publish { kind, payload, key: None }));
+    }
+
+    /// As [`publish`](Self::publish), to the topic that this connection subscribes to. Nothing happens if it does not.
+    pub fn publish_here<'m>(&mut self, message: impl Into<Message<'m>>) {
+        let (kind, payload) = kind_of_message(message.into());
+        self.published.push((None, Question::Publish { kind, payload, key: None }));
     }
 
     /// The connection's id, for [`Handle`](crate::Handle)s.

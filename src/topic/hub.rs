@@ -1,0 +1,440 @@
+//! A worker's topics: the logs that have their home here, and the copies and subscribers of those it listens to.
+
+use super::{Copy, Cursor, Encoding, Epoch, Keys, Kind, Limits, Log, Message, Since, Start, TopicName};
+use slab::Slab;
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+
+/// From where a request wants to read.
+#[derive(Clone, Debug)]
+pub(crate) enum From {
+    Since(Since),
+    /// An EventSource came back with something that is no cursor: a gap, since a refusal would end it for ever.
+    Malformed(Box<str>),
+}
+
+/// The home's answer to who wants to read.
+#[derive(Debug)]
+pub(crate) struct Resolved {
+    pub(crate) start: Start,
+    /// What lies behind the start, as far as it was asked for; all of it if the worker was attached.
+    pub(crate) suffix: Vec<Arc<Message>>,
+}
+
+/// A topic at its home.
+#[derive(Debug)]
+struct Home {
+    log: Log,
+    /// Workers that get every message.
+    attached: Vec<u16>,
+    keys: Keys,
+}
+
+/// A subscriber: a cursor, and how its messages are written.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Subscriber {
+    pub(crate) cursor: u64,
+    pub(crate) slot: u32,
+    pub(crate) encoding: Encoding,
+}
+
+/// Where a connection's subscription stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Place {
+    pub(crate) topic: u32,
+    pub(crate) index: u32,
+}
+
+/// A topic that this worker listens to.
+#[derive(Debug)]
+pub(crate) struct Local {
+    name: TopicName,
+    /// What the home has sent; there from the first answer on.
+    pub(crate) copy: Option<Copy>,
+    pub(crate) subscribers: Vec<Subscriber>,
+    /// Questions to the home that will make a subscriber.
+    asked: u32,
+    /// The sweep: the next to be visited, and how many are left; a ring.
+    position: usize,
+    left: usize,
+}
+
+/// All topics of a worker.
+#[derive(Debug)]
+pub(crate) struct Topics {
+    limits: Limits,
+    homes: HashMap<TopicName, Home>,
+    pub(crate) locals: Slab<Local>,
+    names: HashMap<TopicName, u32>,
+    /// Locals whose subscribers are being sent to.
+    sweeping: VecDeque<u32>,
+}
+
+impl Topics {
+    pub(crate) fn new(limits: Limits) -> Self {
+        Self { limits, homes: HashMap::new(), locals: Slab::new(), names: HashMap::new(), sweeping: VecDeque::new() }
+    }
+
+    // --- At the home. ---
+
+    fn home(&mut self, name: &TopicName, random: impl FnOnce() -> u64) -> &mut Home {
+        let limits = self.limits;
+        self.homes.entry(name.clone()).or_insert_with(|| Home {
+            log: Log::new(Epoch::from_random(random()), 0, limits),
+            attached: Vec::new(),
+            keys: Keys::default(),
+        })
+    }
+
+    /// Appends; the message is `None` when the key says that this was published before.
+    pub(crate) fn publish(
+        &mut self,
+        name: &TopicName,
+        (kind, payload): (Kind, Box<[u8]>),
+        key: Option<&[u8]>,
+        now_ms: u64,
+        random: impl FnOnce() -> u64,
+    ) -> (Cursor, Option<Arc<Message>>) {
+        let home = self.home(name, random);
+        if let Some(cursor) = key.and_then(|key| home.keys.get(key, now_ms)) {
+            return (cursor, None);
+        }
+        home.log.trim(now_ms);
+        let message = home.log.append(kind, payload, now_ms);
+        if let Some(key) = key {
+            home.keys.insert(key, message.cursor, now_ms);
+        }
+        (message.cursor, Some(message))
+    }
+
+    /// The workers that get every message of a topic at home here.
+    pub(crate) fn attached(&self, name: &TopicName) -> &[u16] {
+        self.homes.get(name).map_or(&[], |home| &home.attached)
+    }
+
+    /// Where a reader starts, and what it finds there, `limit` of it. With `attach`, that worker gets what comes
+    /// from here on.
+    pub(crate) fn resolve(
+        &mut self,
+        name: &TopicName,
+        from: From,
+        limit: usize,
+        attach: Option<u16>,
+        now_ms: u64,
+        random: impl FnOnce() -> u64,
+    ) -> Resolved {
+        let home = self.home(name, random);
+        home.log.trim(now_ms);
+        let start = match from {
+            From::Since(since) => home.log.resolve(since),
+            From::Malformed(text) => home.log.gap(text),
+        };
+        if let Some(worker) = attach.filter(|worker| !home.attached.contains(worker)) {
+            home.attached.push(worker);
+        }
+        let suffix = home.log.after(start.from.offset).take(limit).cloned().collect();
+        Resolved { start, suffix }
+    }
+
+    /// A worker has no more subscribers.
+    pub(crate) fn detach(&mut self, name: &TopicName, worker: u16) {
+        if let Some(home) = self.homes.get_mut(name) {
+            home.attached.retain(|&attached| attached != worker);
+        }
+    }
+
+    // --- Where the subscribers are. ---
+
+    /// The topic, if a reader may start here without asking its home.
+    pub(crate) fn covering(&self, name: &TopicName, cursor: Cursor) -> Option<u32> {
+        let topic = *self.names.get(name)?;
+        let copy = self.locals[topic as usize].copy.as_ref();
+        copy.is_some_and(|copy| copy.contains(cursor)).then_some(topic)
+    }
+
+    /// The home is being asked on behalf of one who will subscribe.
+    pub(crate) fn asking(&mut self, name: &TopicName) {
+        let topic = *self.names.entry(name.clone()).or_insert_with(|| {
+            self.locals.insert(Local {
+                name: name.clone(),
+                copy: None,
+                subscribers: Vec::new(),
+                asked: 0,
+                position: 0,
+                left: 0,
+            }) as u32
+        });
+        self.locals[topic as usize].asked += 1;
+    }
+
+    /// The home has answered one who was [`asking`](Self::asking): the copy reaches back to the answer's start now.
+    /// Messages came in order, so where the answer ends, the copy does.
+    pub(crate) fn answered(&mut self, name: &TopicName, resolved: &Resolved) -> u32 {
+        let topic = *self.names.get(name).expect("nobody leaves while a question is under way");
+        let local = &mut self.locals[topic as usize];
+        local.asked -= 1;
+        let from = resolved.start.from;
+        if local.copy.as_ref().is_none_or(|copy| copy.slice_after(from.offset).is_none()) {
+            let mut copy = Copy::new(from.epoch, from.offset, self.limits);
+            resolved.suffix.iter().for_each(|message| copy.push(Arc::clone(message)));
+            local.copy = Some(copy);
+        }
+        topic
+    }
+
+    /// A message from the home, for a topic that may have been left meanwhile.
+    pub(crate) fn append(&mut self, name: &TopicName, message: &Arc<Message>, now_ms: u64) {
+        let Some(&topic) = self.names.get(name) else { return };
+        let local = &mut self.locals[topic as usize];
+        let Some(copy) = &mut local.copy else { return };
+        let head = copy.head();
+        if (message.cursor.epoch, message.cursor.offset) != (head.epoch, head.offset + 1) {
+            return; // from before the copy began
+        }
+        copy.trim(now_ms);
+        copy.push(Arc::clone(message));
+        if local.left == 0 && !local.subscribers.is_empty() {
+            self.sweeping.push_back(topic);
+        }
+        local.left = local.subscribers.len();
+    }
+
+    pub(crate) fn name(&self, topic: u32) -> &TopicName {
+        &self.locals[topic as usize].name
+    }
+
+    pub(crate) fn subscribe(&mut self, topic: u32, subscriber: Subscriber) -> Place {
+        let subscribers = &mut self.locals[topic as usize].subscribers;
+        subscribers.push(subscriber);
+        Place { topic, index: (subscribers.len() - 1) as u32 }
+    }
+
+    /// Takes a subscriber out. Whoever stood last stands in its place now: that one's slot, to be told.
+    pub(crate) fn unsubscribe(&mut self, place: Place) -> Option<u32> {
+        let local = &mut self.locals[place.topic as usize];
+        let index = place.index as usize;
+        local.subscribers.swap_remove(index);
+        let moved = local.subscribers.get(index).map(|subscriber| subscriber.slot);
+        // The one that moved may have jumped over the sweep's position: it goes round once more, which costs a look
+        // at a cursor for those that are served already.
+        local.left = if local.left == 0 { 0 } else { local.subscribers.len() };
+        moved
+    }
+
+    /// Forgets a topic that nobody here listens to any more: its name, if the home is to be told.
+    pub(crate) fn retire(&mut self, topic: u32) -> Option<TopicName> {
+        let local = self.locals.get(topic as usize)?;
+        if !local.subscribers.is_empty() || local.asked > 0 {
+            return None;
+        }
+        let local = self.locals.remove(topic as usize);
+        self.sweeping.retain(|&other| other != topic);
+        self.names.remove(&local.name);
+        Some(local.name)
+    }
+
+    /// Whether somebody is to be sent to.
+    pub(crate) fn is_sweeping(&self) -> bool {
+        !self.sweeping.is_empty()
+    }
+
+    /// The next subscriber to be sent to: its slot. Topics take turns at the end of a slice ([`Self::yield_turn`]).
+    pub(crate) fn next(&mut self) -> Option<u32> {
+        while let Some(&topic) = self.sweeping.front() {
+            let local = &mut self.locals[topic as usize];
+            if local.left > 0 && !local.subscribers.is_empty() {
+                local.left -= 1;
+                local.position = if local.position + 1 < local.subscribers.len() { local.position + 1 } else { 0 };
+                return Some(local.subscribers[local.position].slot);
+            }
+            local.left = 0;
+            self.sweeping.pop_front();
+        }
+        None
+    }
+
+    /// Lets the next topic go on in the next slice.
+    pub(crate) fn yield_turn(&mut self) {
+        if self.sweeping.len() > 1 {
+            self.sweeping.rotate_left(1);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LIMITS: Limits = Limits { messages: 100_000, bytes: 1 << 30, age_ms: u64::MAX };
+
+    fn name(text: &str) -> TopicName {
+        TopicName::new(text).expect("a name")
+    }
+
+    fn text(number: u64) -> (Kind, Box<[u8]>) {
+        (Kind::Text, number.to_string().into_bytes().into())
+    }
+
+    enum Mail {
+        Append(Arc<Message>),
+        Answer(usize, Resolved),
+    }
+
+    enum Question {
+        Attach(usize, Cursor),
+        Detach,
+    }
+
+    /// A home and another worker, with mail in flight between them.
+    struct Scene {
+        topic: TopicName,
+        epoch: Epoch,
+        home: Topics,
+        worker: Topics,
+        to_home: VecDeque<Question>,
+        to_worker: VecDeque<Mail>,
+        published: u64,
+        /// By slot: the last offset that a reader saw, its place while it is subscribed, whether it waits for the home.
+        seen: [u64; 8],
+        places: [Option<Place>; 8],
+        waiting: [bool; 8],
+    }
+
+    impl Scene {
+        fn new() -> Self {
+            let (mut home, topic) = (Topics::new(LIMITS), name("a"));
+            let (first, _) = home.publish(&topic, text(1), None, 0, || 1);
+            Self {
+                topic,
+                epoch: first.epoch,
+                home,
+                worker: Topics::new(LIMITS),
+                to_home: VecDeque::new(),
+                to_worker: VecDeque::new(),
+                published: 1,
+                seen: [1; 8],
+                places: [None; 8],
+                waiting: [false; 8],
+            }
+        }
+
+        fn publish(&mut self) {
+            self.published += 1;
+            let (_, message) = self.home.publish(&self.topic, text(self.published), None, 0, || 1);
+            if self.home.attached(&self.topic).contains(&1) {
+                self.to_worker.push_back(Mail::Append(message.expect("no key")));
+            }
+        }
+
+        fn enter(&mut self, slot: usize) {
+            if self.places[slot].is_some() || self.waiting[slot] {
+                return;
+            }
+            let cursor = Cursor { epoch: self.epoch, offset: self.seen[slot] };
+            if let Some(topic) = self.worker.covering(&self.topic, cursor) {
+                return self.join(slot, topic);
+            }
+            self.waiting[slot] = true;
+            self.worker.asking(&self.topic);
+            self.to_home.push_back(Question::Attach(slot, cursor));
+        }
+
+        fn join(&mut self, slot: usize, topic: u32) {
+            let subscriber = Subscriber { cursor: self.seen[slot], slot: slot as u32, encoding: Encoding::Frame };
+            self.places[slot] = Some(self.worker.subscribe(topic, subscriber));
+            self.look(slot);
+        }
+
+        fn exit(&mut self, slot: usize) {
+            let Some(place) = self.places[slot].take() else { return };
+            if let Some(moved) = self.worker.unsubscribe(place) {
+                self.places[moved as usize] = Some(place);
+            }
+            if self.worker.retire(place.topic).is_some() {
+                self.to_home.push_back(Question::Detach);
+            }
+        }
+
+        fn home_reads(&mut self) {
+            match self.to_home.pop_front() {
+                Some(Question::Attach(slot, cursor)) => {
+                    let from = From::Since(Since::At(cursor));
+                    let resolved = self.home.resolve(&self.topic, from, usize::MAX, Some(1), 0, || 1);
+                    self.to_worker.push_back(Mail::Answer(slot, resolved));
+                }
+                Some(Question::Detach) => self.home.detach(&self.topic, 1),
+                None => {}
+            }
+        }
+
+        fn worker_reads(&mut self) {
+            match self.to_worker.pop_front() {
+                Some(Mail::Append(message)) => self.worker.append(&self.topic, &message, 0),
+                Some(Mail::Answer(slot, resolved)) => {
+                    let topic = self.worker.answered(&self.topic, &resolved);
+                    assert_eq!((resolved.start.gap, resolved.start.from.offset), (None, self.seen[slot]));
+                    self.waiting[slot] = false;
+                    self.join(slot, topic);
+                }
+                None => {}
+            }
+        }
+
+        /// Sends a subscriber what it has not seen.
+        fn look(&mut self, slot: usize) {
+            let place = self.places[slot].expect("whoever is looked at is subscribed");
+            let local = &mut self.worker.locals[place.topic as usize];
+            let subscriber = &mut local.subscribers[place.index as usize];
+            assert_eq!(subscriber.slot as usize, slot);
+            let copy = local.copy.as_ref().expect("subscribed, so answered");
+            for message in copy.slice_after(subscriber.cursor).expect("there is room for all of them") {
+                self.seen[slot] += 1;
+                assert_eq!(message.cursor.offset, self.seen[slot], "in order, none twice");
+                assert_eq!(*message.payload, *self.seen[slot].to_string().as_bytes());
+            }
+            subscriber.cursor = self.seen[slot];
+        }
+
+        fn sweep(&mut self) -> bool {
+            let next = self.worker.next();
+            next.into_iter().for_each(|slot| self.look(slot as usize));
+            next.is_some()
+        }
+    }
+
+    /// Subscribers come, go and come back with cursors: every one of them sees every message once, in order.
+    #[test]
+    fn nobody_misses_anything_whatever_is_in_flight() {
+        let (mut scene, mut rng) = (Scene::new(), crate::mem::Rng::new(7));
+        for _ in 0..200_000 {
+            let slot = rng.below(8) as usize;
+            match rng.below(9) {
+                0 => scene.publish(),
+                1 => scene.enter(slot),
+                2 => scene.exit(slot),
+                3 | 4 => scene.home_reads(),
+                5 | 6 => scene.worker_reads(),
+                _ => _ = scene.sweep(),
+            }
+        }
+        assert!(scene.published > 10_000 && scene.seen.iter().all(|&seen| seen > 10_000));
+        while !scene.to_home.is_empty() || !scene.to_worker.is_empty() {
+            scene.home_reads();
+            scene.worker_reads();
+        }
+        while scene.sweep() {}
+        for (slot, _) in scene.places.iter().enumerate().filter(|(_, place)| place.is_some()) {
+            assert_eq!(scene.seen[slot], scene.published, "slot {slot} was left behind");
+        }
+    }
+
+    #[test]
+    fn a_key_answers_with_the_first_cursor() {
+        let mut topics = Topics::new(LIMITS);
+        let (first, message) = topics.publish(&name("a"), text(1), Some(b"k"), 0, || 1);
+        assert!(message.is_some());
+        let (again, message) = topics.publish(&name("a"), text(2), Some(b"k"), 0, || 1);
+        assert_eq!((again, message.is_none()), (first, true));
+        assert_ne!(topics.publish(&name("b"), text(2), Some(b"k"), 0, || 2).0, first);
+    }
+}

@@ -1,0 +1,459 @@
+//! A message in a topic: what it is, and its encodings, each made once and shared by everybody.
+
+use super::cursor::Cursor;
+use super::json::{self, JsonError};
+use base64::engine::{Engine, general_purpose::STANDARD};
+use std::fmt;
+use std::sync::{Arc, OnceLock};
+
+/// What a payload is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// UTF-8.
+    Text,
+    /// One JSON value, checked when it was published; UTF-8 as well.
+    Json,
+    /// Anything.
+    Bytes,
+}
+
+/// How a message leaves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub(crate) enum Encoding {
+    /// A server's WebSocket frame with the bare payload: binary for bytes, else text.
+    Frame,
+    /// A server's WebSocket text frame with the poll element.
+    JsonFrame,
+    /// A server-sent event.
+    Event,
+    /// An element of a poll's array: `{"id":CURSOR,"data":...}`, for bytes `{"id":CURSOR,"base64":"..."}`.
+    Element,
+}
+
+/// The encodings that are stored: an element is the payload of the JSON frame, and has no memory of its own.
+const STORED: usize = 3;
+
+/// One message, shared as `Arc<Message>`.
+#[derive(Debug)]
+pub(crate) struct Message {
+    /// Its own position: who has seen it stands here.
+    pub(crate) cursor: Cursor,
+    /// What the payload is.
+    pub(crate) kind: Kind,
+    /// As it was published.
+    pub(crate) payload: Box<[u8]>,
+    /// When it was appended, on the clock of the log.
+    pub(crate) time_ms: u64,
+    encodings: [OnceLock<Box<[u8]>>; STORED],
+}
+
+impl Message {
+    /// What a message weighs beside its payload: itself, the two counts of its `Arc`, its place in a log, and
+    /// 32 bytes that the allocator loses on two blocks. Its encodings are not counted, as they come and go with
+    /// who reads: each that is in use adds about another payload (base64: 4/3 of it; JSON of control
+    /// characters: 6 times).
+    pub(crate) const OVERHEAD_BYTES: usize = size_of::<Self>() + 2 * size_of::<usize>() + size_of::<Arc<Self>>() + 32;
+
+    /// A message. The payload of text and JSON is what [`kind_of`] called so.
+    pub(crate) fn new(cursor: Cursor, kind: Kind, payload: Box<[u8]>, time_ms: u64) -> Self {
+        debug_assert!(kind == Kind::Bytes || std::str::from_utf8(&payload).is_ok());
+        Self { cursor, kind, payload, time_ms, encodings: Default::default() }
+    }
+
+    /// The bytes it counts for in the bound of a log.
+    pub(crate) fn size(&self) -> usize {
+        self.payload.len() + Self::OVERHEAD_BYTES
+    }
+
+    /// The message as it leaves: made on first use, by whichever thread is first.
+    pub(crate) fn encoded(&self, encoding: Encoding) -> &[u8] {
+        match encoding {
+            Encoding::Frame => self.stored(0, Self::frame),
+            Encoding::JsonFrame => self.stored(1, |message| framed(OPCODE_TEXT, &message.element())),
+            Encoding::Event => self.stored(2, Self::event),
+            Encoding::Element => payload_of(self.encoded(Encoding::JsonFrame)),
+        }
+    }
+
+    fn stored(&self, at: usize, encode: impl FnOnce(&Self) -> Vec<u8>) -> &[u8] {
+        self.encodings[at].get_or_init(|| encode(self).into_boxed_slice())
+    }
+
+    fn frame(&self) -> Vec<u8> {
+        let opcode = if self.kind == Kind::Bytes { OPCODE_BINARY } else { OPCODE_TEXT };
+        framed(opcode, &self.payload)
+    }
+
+    fn element(&self) -> Vec<u8> {
+        let mut out = Vec::with_capacity(self.payload.len() + 64);
+        out.extend_from_slice(format!("{{\"id\":\"{}\",", self.cursor).as_bytes());
+        match self.kind {
+            Kind::Text => {
+                out.extend_from_slice(b"\"data\":");
+                json::push_string(&mut out, &self.payload);
+            }
+            Kind::Json => {
+                out.extend_from_slice(b"\"data\":");
+                out.extend_from_slice(&self.payload);
+            }
+            Kind::Bytes => {
+                out.extend_from_slice(b"\"base64\":\"");
+                out.extend_from_slice(STANDARD.encode(&self.payload).as_bytes());
+                out.push(b'"');
+            }
+        }
+        out.push(b'}');
+        out
+    }
+
+    /// HTML, section 9.2.6: fields in lines, a blank line dispatches. The space behind each colon is the one
+    /// that the client strips; further ones are the payload's.
+    fn event(&self) -> Vec<u8> {
+        let mut out = Vec::with_capacity(self.payload.len() + 64);
+        out.extend_from_slice(format!("id: {}\n", self.cursor).as_bytes());
+        if self.kind == Kind::Bytes {
+            out.extend_from_slice(b"event: base64\ndata: ");
+            out.extend_from_slice(STANDARD.encode(&self.payload).as_bytes());
+            out.push(b'\n');
+        } else {
+            push_data_lines(&mut out, &self.payload);
+        }
+        out.push(b'\n');
+        out
+    }
+}
+
+/// RFC 6455, section 5.2: FIN, and the opcodes.
+const FIN: u8 = 0x80;
+const OPCODE_TEXT: u8 = 0x1;
+const OPCODE_BINARY: u8 = 0x2;
+
+/// An unmasked frame (section 5.1: a server's) with the shortest length that holds.
+fn framed(opcode: u8, payload: &[u8]) -> Vec<u8> {
+    let mut out = Vec::with_capacity(payload.len() + 10);
+    out.push(FIN | opcode);
+    match payload.len() {
+        len @ 0..=125 => out.push(len as u8),
+        len @ 126..=0xffff => {
+            out.push(126);
+            out.extend_from_slice(&(len as u16).to_be_bytes());
+        }
+        len => {
+            out.push(127);
+            out.extend_from_slice(&(len as u64).to_be_bytes());
+        }
+    }
+    out.extend_from_slice(payload);
+    out
+}
+
+/// What is behind the header of one of our frames.
+fn payload_of(frame: &[u8]) -> &[u8] {
+    match frame[1] {
+        126 => &frame[4..],
+        127 => &frame[10..],
+        _ => &frame[2..],
+    }
+}
+
+/// A `data:` line for each line of `text`; CRLF, CR and LF end one, as they would in the event stream itself.
+fn push_data_lines(out: &mut Vec<u8>, text: &[u8]) {
+    let mut rest = text;
+    loop {
+        let end = rest.iter().position(|&byte| byte == b'\r' || byte == b'\n');
+        out.extend_from_slice(b"data: ");
+        out.extend_from_slice(&rest[..end.unwrap_or(rest.len())]);
+        out.push(b'\n');
+        let Some(end) = end else { return };
+        rest = &rest[end + if rest[end..].starts_with(b"\r\n") { 2 } else { 1 }..];
+    }
+}
+
+/// Why a body cannot be published as what it says it is; the client's fault.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum KindError {
+    /// `application/json` that is not (400).
+    NotJson {
+        /// The first byte that does not fit.
+        at: usize,
+        /// What would have fitted.
+        expected: &'static str,
+    },
+    /// Text that is not UTF-8 (400).
+    NotUtf8 {
+        /// The first byte that is not.
+        at: usize,
+    },
+    /// Text in another charset (415).
+    Charset,
+}
+
+impl fmt::Display for KindError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match *self {
+            Self::NotJson { at, expected } => {
+                write!(f, "send JSON, or another Content-Type: {}", JsonError { at, expected })
+            }
+            Self::NotUtf8 { at } => {
+                write!(f, "send text as UTF-8, or as application/octet-stream: byte {at} is not UTF-8")
+            }
+            Self::Charset => f.write_str("send text as UTF-8: no other charset is supported"),
+        }
+    }
+}
+
+impl std::error::Error for KindError {}
+
+/// What a published body is, by its `Content-Type` (RFC 9110, section 8.3): `application/json` is JSON, `text/*`
+/// and forms are text, without a type text if it can be, anything else bytes.
+///
+/// A charset is looked for on text only: JSON defines none (RFC 8259, section 11).
+pub(crate) fn kind_of(content_type: Option<&str>, body: &[u8]) -> Result<Kind, KindError> {
+    let utf8 = || std::str::from_utf8(body).map_err(|error| KindError::NotUtf8 { at: error.valid_up_to() });
+    let content_type = content_type.unwrap_or_default();
+    let (media_type, parameters) = content_type.split_once(';').unwrap_or((content_type, ""));
+    match media_type.trim_matches(OWS).to_ascii_lowercase().as_str() {
+        "" => Ok(utf8().map_or(Kind::Bytes, |_| Kind::Text)),
+        "application/json" => match json::validate(body) {
+            Ok(()) => Ok(Kind::Json),
+            Err(JsonError { at, expected }) => Err(KindError::NotJson { at, expected }),
+        },
+        media_type if media_type.starts_with("text/") || media_type == "application/x-www-form-urlencoded" => {
+            if !Parameters(parameters).all(|(name, value)| !name.eq_ignore_ascii_case("charset") || is_utf8(&value)) {
+                return Err(KindError::Charset);
+            }
+            utf8().map(|_| Kind::Text)
+        }
+        _ => Ok(Kind::Bytes),
+    }
+}
+
+/// Optional white space (RFC 9110, section 5.6.3).
+const OWS: [char; 2] = [' ', '\t'];
+
+/// UTF-8, or a part of it.
+fn is_utf8(charset: &str) -> bool {
+    charset.eq_ignore_ascii_case("utf-8") || charset.eq_ignore_ascii_case("us-ascii")
+}
+
+/// What is behind a media type: names and unquoted values (RFC 9110, section 5.6.6). Lenient: what is no
+/// parameter is passed over, and a quote that is not closed ends with the field.
+struct Parameters<'a>(&'a str);
+
+impl<'a> Iterator for Parameters<'a> {
+    type Item = (&'a str, String);
+
+    fn next(&mut self) -> Option<Self::Item> {
+        while !self.0.is_empty() {
+            let (name, rest) = self.0.split_at(self.0.find(['=', ';']).unwrap_or(self.0.len()));
+            let Some(value) = rest.strip_prefix('=') else {
+                self.0 = rest.strip_prefix(';').unwrap_or_default();
+                continue;
+            };
+            let (value, rest) = match value.trim_start_matches(OWS).strip_prefix('"') {
+                Some(quoted) => unquoted(quoted),
+                None => {
+                    let (value, rest) = value.split_at(value.find(';').unwrap_or(value.len()));
+                    (value.trim_matches(OWS).to_owned(), rest)
+                }
+            };
+            self.0 = rest.split_once(';').map_or("", |(_, rest)| rest);
+            return Some((name.trim_matches(OWS), value));
+        }
+        None
+    }
+}
+
+/// The value of a quoted string without its opening quote (section 5.6.4), and what is behind it.
+fn unquoted(quoted: &str) -> (String, &str) {
+    let mut value = String::new();
+    let mut chars = quoted.chars();
+    while let Some(char) = chars.next() {
+        match char {
+            '"' => break,
+            '\\' => value.extend(chars.next()),
+            _ => value.push(char),
+        }
+    }
+    (value, chars.as_str())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn message(kind: Kind, payload: &[u8]) -> Message {
+        Message::new("abcdefgh-7".parse().unwrap(), kind, payload.into(), 0)
+    }
+
+    fn text(message: &Message, encoding: Encoding) -> &str {
+        std::str::from_utf8(message.encoded(encoding)).unwrap()
+    }
+
+    /// An event as an EventSource sees it: (last event id, type, data).
+    type Seen = (String, String, String);
+
+    /// HTML, section 9.2.6, for whole streams, written from its text.
+    fn event_source(stream: &str) -> Vec<Seen> {
+        let (mut id, mut kind, mut data) = (String::new(), String::new(), String::new());
+        let mut seen = Vec::new();
+        let lines = stream.replace("\r\n", "\n").replace('\r', "\n");
+        for line in lines.strip_suffix('\n').expect("a stream of whole lines").split('\n') {
+            if line.is_empty() {
+                if let Some(data) = data.strip_suffix('\n') {
+                    let kind = if kind.is_empty() { "message" } else { &kind };
+                    seen.push((id.clone(), kind.to_owned(), data.to_owned()));
+                }
+                data.clear();
+                kind.clear();
+                continue;
+            }
+            let (field, value) = line.split_once(':').unwrap_or((line, ""));
+            let value = value.strip_prefix(' ').unwrap_or(value);
+            match field {
+                "data" => data.extend([value, "\n"]),
+                "event" => kind = value.to_owned(),
+                "id" => id = value.to_owned(),
+                _ => {}
+            }
+        }
+        seen
+    }
+
+    #[test]
+    fn frames_carry_the_shortest_length() {
+        for (len, header) in [
+            (0, &[0x82, 0][..]),
+            (125, &[0x82, 125]),
+            (126, &[0x82, 126, 0, 126]),
+            (0xffff, &[0x82, 126, 0xff, 0xff]),
+            (0x1_0000, &[0x82, 127, 0, 0, 0, 0, 0, 1, 0, 0]),
+        ] {
+            let payload = vec![0xfe; len];
+            assert_eq!(message(Kind::Bytes, &payload).encoded(Encoding::Frame), [header, &payload].concat());
+        }
+        assert_eq!(message(Kind::Text, b"hi").encoded(Encoding::Frame), b"\x81\x02hi");
+        assert_eq!(message(Kind::Json, b"{}").encoded(Encoding::Frame), b"\x81\x02{}");
+    }
+
+    #[test]
+    fn elements_carry_strings_json_and_base64() {
+        let element = |kind, payload: &[u8]| text(&message(kind, payload), Encoding::Element).to_owned();
+        assert_eq!(element(Kind::Text, b"a\"b\n"), r#"{"id":"abcdefgh-7","data":"a\"b\n"}"#);
+        assert_eq!(element(Kind::Text, b""), r#"{"id":"abcdefgh-7","data":""}"#);
+        assert_eq!(element(Kind::Json, b"[1, 2]"), r#"{"id":"abcdefgh-7","data":[1, 2]}"#);
+        assert_eq!(element(Kind::Bytes, b"\xff\xfe\xfd\xfc"), r#"{"id":"abcdefgh-7","base64":"//79/A=="}"#);
+        assert_eq!(element(Kind::Bytes, b""), r#"{"id":"abcdefgh-7","base64":""}"#);
+    }
+
+    #[test]
+    fn a_json_frame_is_a_text_frame_of_the_element_at_every_length() {
+        for len in (0..200).chain(65_480..65_540) {
+            let message = message(Kind::Text, &vec![b'x'; len]);
+            let element = message.encoded(Encoding::Element);
+            assert_eq!(element, format!("{{\"id\":\"abcdefgh-7\",\"data\":\"{}\"}}", "x".repeat(len)).as_bytes());
+            assert_eq!(message.encoded(Encoding::JsonFrame), framed(OPCODE_TEXT, element));
+        }
+    }
+
+    #[test]
+    fn an_encoding_is_made_once() {
+        let message = message(Kind::Text, b"once");
+        for encoding in [Encoding::Frame, Encoding::JsonFrame, Encoding::Event, Encoding::Element] {
+            assert_eq!(message.encoded(encoding).as_ptr(), message.encoded(encoding).as_ptr());
+        }
+        assert_eq!(message.size(), 4 + Message::OVERHEAD_BYTES);
+    }
+
+    #[test]
+    fn events_are_written_line_by_line() {
+        let event = |kind, payload: &[u8]| text(&message(kind, payload), Encoding::Event).to_owned();
+        assert_eq!(event(Kind::Text, b""), "id: abcdefgh-7\ndata: \n\n");
+        assert_eq!(event(Kind::Text, b"a\nb\r\nc\rd"), "id: abcdefgh-7\ndata: a\ndata: b\ndata: c\ndata: d\n\n");
+        assert_eq!(event(Kind::Json, b"[1,\n2]"), "id: abcdefgh-7\ndata: [1,\ndata: 2]\n\n");
+        assert_eq!(event(Kind::Bytes, b"\n\n\n\n"), "id: abcdefgh-7\nevent: base64\ndata: CgoKCg==\n\n");
+    }
+
+    #[test]
+    fn an_event_source_reads_what_was_published() {
+        let payloads = [
+            "",
+            " ",
+            "  two spaces",
+            "a",
+            "\n",
+            "\r",
+            "\r\n",
+            "\n\r",
+            "\n\n",
+            "\r\r\n\n",
+            "a\n",
+            "\na",
+            "a\r\n\r\nb",
+            ":comment",
+            "data: x",
+            "id: 1\nevent: y\n\ndata: z",
+            "retry: 1",
+            "\t\u{0}\u{e9}\u{2028}",
+            "\n ",
+            " \r \n ",
+        ];
+        let mut stream = String::new();
+        let mut expected: Vec<Seen> = Vec::new();
+        for payload in payloads {
+            stream.push_str(text(&message(Kind::Text, payload.as_bytes()), Encoding::Event));
+            let data = payload.replace("\r\n", "\n").replace('\r', "\n");
+            expected.push(("abcdefgh-7".into(), "message".into(), data));
+            stream.push_str(text(&message(Kind::Bytes, payload.as_bytes()), Encoding::Event));
+            expected.push(("abcdefgh-7".into(), "base64".into(), STANDARD.encode(payload)));
+        }
+        assert_eq!(event_source(&stream), expected);
+    }
+
+    #[test]
+    fn a_body_is_what_its_type_says() {
+        for (content_type, kind) in [
+            ("application/json", Kind::Json),
+            ("Application/JSON; charset=utf-8", Kind::Json),
+            ("application/json;charset=utf-16", Kind::Json),
+            ("text/plain", Kind::Text),
+            (" TEXT/html ; Charset=UTF-8", Kind::Text),
+            ("text/plain;charset=\"utf-8\"", Kind::Text),
+            ("text/plain;charset=\"ut\\f-8\"", Kind::Text),
+            ("text/plain; charset=us-ascii", Kind::Text),
+            ("text/plain; x=\";charset=latin1;\"; charset=utf-8", Kind::Text),
+            ("text/plain; x=\"\\\";charset=latin1\"", Kind::Text),
+            ("text/plain;;flag; =; charset=utf-8;", Kind::Text),
+            ("application/x-www-form-urlencoded", Kind::Text),
+            ("application/octet-stream", Kind::Bytes),
+            ("application/json5", Kind::Bytes),
+            ("application/problem+json", Kind::Bytes),
+            ("image/svg+xml; charset=latin1", Kind::Bytes),
+            ("text", Kind::Bytes),
+            ("", Kind::Text),
+        ] {
+            assert_eq!(kind_of(Some(content_type), b"12"), Ok(kind), "{content_type}");
+        }
+        assert_eq!(kind_of(None, "\u{e9}".as_bytes()), Ok(Kind::Text));
+        assert_eq!(kind_of(None, b"\xe9"), Ok(Kind::Bytes));
+        assert_eq!(kind_of(None, b""), Ok(Kind::Text));
+        assert_eq!(kind_of(Some("image/png"), b"\xff"), Ok(Kind::Bytes));
+    }
+
+    #[test]
+    fn a_body_that_is_not_what_its_type_says_is_refused() {
+        for charset in ["latin1", "\"iso-8859-1\"", "\"utf-16", "utf-8x", "", "\"\"", "utf-8; charset=latin1"] {
+            for media_type in ["text/plain", "application/x-www-form-urlencoded"] {
+                let content_type = format!("{media_type}; a=\"b\"; CHARSET={charset}");
+                assert_eq!(kind_of(Some(&content_type), b"x"), Err(KindError::Charset), "{content_type}");
+            }
+        }
+        assert_eq!(kind_of(Some("text/plain"), b"ab\xff"), Err(KindError::NotUtf8 { at: 2 }));
+        assert!(matches!(kind_of(Some("application/json"), b"[1,]"), Err(KindError::NotJson { at: 3, .. })));
+        assert!(matches!(kind_of(Some("application/json"), b"\"\xff\""), Err(KindError::NotJson { at: 1, .. })));
+        assert!(matches!(kind_of(Some("application/json"), b""), Err(KindError::NotJson { at: 0, .. })));
+        let said = kind_of(Some("application/json"), b"[1,]").unwrap_err().to_string();
+        assert_eq!(said, "send JSON, or another Content-Type: expected a value at byte 3");
+    }
+}
