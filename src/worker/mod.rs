@@ -246,6 +246,7 @@ impl<S: Service, K: Kernel> Worker<S, K> {
             let mut mail = std::mem::take(&mut self.mail);
             self.port().mailbox.take(&mut mail);
             self.mail = mail;
+            self.rung = false;
         }
         for _ in 0..ENVELOPES_PER_TURN {
             let Some(envelope) = self.mail.pop_front() else {

@@ -421,3 +421,13 @@ fn a_flood_is_read_a_scratch_at_a_time() {
     assert!(flood.borrow().input.is_empty());
     assert_eq!(stage.metrics().messages_in.read(), 100_001);
 }
+
+#[test]
+fn the_loop_sleeps_again_once_its_mailbox_is_empty() {
+    let mut scene = Stage::new();
+    let nobody = crate::service::ConnId { worker: 0, slot: 3, serial: 77 };
+    scene.worker.port().post(Envelope::Close { id: nobody, code: 1000, reason: "".into() });
+    scene.event(MAIL_TOKEN, |_| {});
+    scene.turn();
+    assert_eq!(scene.worker.timeout(), None, "nothing is left to do");
+}
