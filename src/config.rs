@@ -26,6 +26,7 @@ pub(crate) struct Config {
     pub(crate) backlog: u16,
     pub(crate) origins: Vec<String>,
     /// Messages, bytes and age of what a topic keeps.
+    pub(crate) topics_max: usize,
     pub(crate) history: (usize, usize, Duration),
     pub(crate) shared_descriptors: bool,
     pub(crate) pin: bool,
@@ -49,6 +50,7 @@ impl Default for Config {
             tick_interval: None,
             backlog: 4096,
             origins: Vec::new(),
+            topics_max: 1_000_000,
             history: (1000, 1024 * 1024, Duration::from_secs(600)),
             shared_descriptors: false,
             pin: false,

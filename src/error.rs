@@ -92,6 +92,7 @@ reasons! {
         UpgradeRequired = 426, "upgrade_required", "this is a WebSocket: send `Upgrade: websocket` and `Connection: Upgrade` (did a proxy remove them?)";
         // The server's own state.
         AtCapacity = 503, "at_capacity", "the server has all the connections it may have: try again later";
+        TopicsFull = 503, "topics_full", "the server has all the topics it may have, and none of them is idle: try again later";
         Draining = 503, "draining", "the server is shutting down: connect to another one, or try again later";
         DecisionTimeout = 503, "decision_timeout", "nobody decided in time whether this connection may come in: try again later";
         /// The service's own decision; status and text are the service's.

@@ -172,7 +172,9 @@ where
         let machine = Machine::new(self.shared.ports[index].wake, MAIL_TOKEN, self.started)?;
         let service = (self.factory)(&Seat::new(index, Arc::clone(&self.shared)));
         let (messages, bytes, age) = self.config.history;
+        let topics_max = self.config.topics_max.div_ceil(self.plan.workers);
         let setup = Setup {
+            topics_max,
             index: index as u16,
             slots: self.plan.slots,
             rules: self.rules,

@@ -115,6 +115,14 @@ impl Server {
         self
     }
 
+    /// Most topics, spread evenly over the workers. Default: 1,000,000. One more takes the place of one that is idle: nobody
+    /// listens to it and it keeps no message. Else it is refused (503), or, published by a [`Handle`] or a service, lost
+    /// with a line in the log. A topic that nobody touched for a day leaves by itself.
+    pub fn topics_max(mut self, topics: usize) -> Self {
+        self.config.topics_max = topics;
+        self
+    }
+
     /// How much each topic keeps for those who come late or read slowly; whichever bound is reached first counts.
     /// Default: 1,000 messages, 1 MiB, 10 minutes. 0 messages: no history, and nobody can come back to a cursor.
     pub fn history(mut self, messages: usize, bytes: usize, age: Duration) -> Self {

@@ -320,3 +320,27 @@ fn a_drain_ends_streams_and_polls() {
     events.expect_eof();
     assert_eq!(waiting.response().status, 503);
 }
+
+#[test]
+fn there_are_only_so_many_topics() {
+    let server = Throng::start("--workers 2 --max-topics 2 --history-ttl 1");
+    let all: Vec<_> =
+        ["a", "b", "c", "d", "e", "f"].map(|topic| get(&server, &format!("/topics/{topic}")).status).into();
+    assert_eq!(all, [200; 6], "idle ones make room");
+    let (mut first, _) = subscribe(&server, "/topics/a");
+    let statuses: Vec<u16> = (0..20)
+        .map(|number| {
+            let mut peer = server.connect();
+            peer.send(upgrade().line(format!("GET /topics/t{number} HTTP/1.1")).bytes());
+            let status = peer.head().status;
+            if status == 101 {
+                std::mem::forget(peer); // it stays
+            }
+            status
+        })
+        .collect();
+    assert_eq!(statuses.iter().filter(|&&status| status == 101).count(), 1, "{statuses:?}");
+    assert_eq!(statuses.iter().filter(|&&status| status == 503).count(), 19);
+    publish(&server, "a", "still here");
+    first.expect(TEXT, "still here");
+}

@@ -5,6 +5,12 @@ use slab::Slab;
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
+/// How long a quiet topic's epoch and offset outlive its messages, in milliseconds: a day.
+const META_TTL_MS: u64 = 24 * 60 * 60 * 1000;
+
+/// Topics looked at to make room for one more.
+const ROOM_LOOKS_MAX: usize = 256;
+
 /// From where a request wants to read.
 #[derive(Clone, Debug)]
 pub(crate) enum From {
@@ -28,7 +34,22 @@ struct Home {
     /// Workers that get every message.
     attached: Vec<u16>,
     keys: Keys,
+    /// When somebody last read or wrote.
+    touched_ms: u64,
 }
+
+impl Home {
+    /// Whether it is an epoch and an offset, and nobody would miss more than those.
+    fn is_idle(&mut self, now_ms: u64) -> bool {
+        self.log.trim(now_ms);
+        self.keys.expire(now_ms);
+        self.attached.is_empty() && self.log.is_empty()
+    }
+}
+
+/// There are as many topics as there may be, and all of them are in use.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Full;
 
 /// A subscriber: a cursor, and how its messages are written.
 #[derive(Clone, Copy, Debug)]
@@ -64,6 +85,9 @@ pub(crate) struct Local {
 pub(crate) struct Topics {
     limits: Limits,
     homes: HashMap<TopicName, Home>,
+    homes_max: usize,
+    /// All homes in turn: each is looked at now and then, so that what has expired leaves.
+    round: VecDeque<TopicName>,
     pub(crate) locals: Slab<Local>,
     names: HashMap<TopicName, u32>,
     /// Locals whose subscribers are being sent to.
@@ -71,19 +95,65 @@ pub(crate) struct Topics {
 }
 
 impl Topics {
-    pub(crate) fn new(limits: Limits) -> Self {
-        Self { limits, homes: HashMap::new(), locals: Slab::new(), names: HashMap::new(), sweeping: VecDeque::new() }
+    /// At most `homes_max` topics have their home here.
+    pub(crate) fn new(limits: Limits, homes_max: usize) -> Self {
+        Self {
+            limits,
+            homes: HashMap::new(),
+            homes_max,
+            round: VecDeque::new(),
+            locals: Slab::new(),
+            names: HashMap::new(),
+            sweeping: VecDeque::new(),
+        }
     }
 
     // --- At the home. ---
 
-    fn home(&mut self, name: &TopicName, random: impl FnOnce() -> u64) -> &mut Home {
-        let limits = self.limits;
-        self.homes.entry(name.clone()).or_insert_with(|| Home {
-            log: Log::new(Epoch::from_random(random()), 0, limits),
-            attached: Vec::new(),
-            keys: Keys::default(),
-        })
+    fn home(&mut self, name: &TopicName, now_ms: u64, random: impl FnOnce() -> u64) -> Result<&mut Home, Full> {
+        self.look_round(now_ms);
+        if !self.homes.contains_key(name) {
+            if self.homes.len() >= self.homes_max {
+                self.make_room(now_ms)?;
+            }
+            let log = Log::new(Epoch::from_random(random()), 0, self.limits);
+            let home = Home { log, attached: Vec::new(), keys: Keys::default(), touched_ms: now_ms };
+            self.homes.insert(name.clone(), home);
+            self.round.push_back(name.clone());
+        }
+        let home = self.homes.get_mut(name).ok_or(Full)?;
+        home.touched_ms = now_ms;
+        Ok(home)
+    }
+
+    /// Looks at the next two homes: faster than they can be made, so every one has its turn.
+    fn look_round(&mut self, now_ms: u64) {
+        for _ in 0..2 {
+            let Some(name) = self.round.pop_front() else { return };
+            let Some(home) = self.homes.get_mut(&name) else { continue };
+            if home.is_idle(now_ms) && now_ms.saturating_sub(home.touched_ms) >= META_TTL_MS {
+                self.homes.remove(&name);
+            } else {
+                self.round.push_back(name);
+            }
+        }
+    }
+
+    /// Forgets the topic that has been idle for longest, of those that a bounded search finds.
+    fn make_room(&mut self, now_ms: u64) -> Result<(), Full> {
+        let mut longest: Option<(u64, TopicName)> = None;
+        for _ in 0..self.round.len().min(ROOM_LOOKS_MAX) {
+            let Some(name) = self.round.pop_front() else { break };
+            let Some(home) = self.homes.get_mut(&name) else { continue };
+            let touched_ms = home.touched_ms;
+            if home.is_idle(now_ms) && longest.as_ref().is_none_or(|(other_ms, _)| touched_ms < *other_ms) {
+                let shorter = longest.replace((touched_ms, name));
+                self.round.extend(shorter.map(|(_, name)| name));
+            } else {
+                self.round.push_back(name);
+            }
+        }
+        longest.map(|(_, name)| drop(self.homes.remove(&name))).ok_or(Full)
     }
 
     /// Appends; the message is `None` when the key says that this was published before.
@@ -94,17 +164,17 @@ impl Topics {
         key: Option<&[u8]>,
         now_ms: u64,
         random: impl FnOnce() -> u64,
-    ) -> (Cursor, Option<Arc<Message>>) {
-        let home = self.home(name, random);
+    ) -> Result<(Cursor, Option<Arc<Message>>), Full> {
+        let home = self.home(name, now_ms, random)?;
         if let Some(cursor) = key.and_then(|key| home.keys.get(key, now_ms)) {
-            return (cursor, None);
+            return Ok((cursor, None));
         }
         home.log.trim(now_ms);
         let message = home.log.append(kind, payload, now_ms);
         if let Some(key) = key {
             home.keys.insert(key, message.cursor, now_ms);
         }
-        (message.cursor, Some(message))
+        Ok((message.cursor, Some(message)))
     }
 
     /// The workers that get every message of a topic at home here.
@@ -122,8 +192,8 @@ impl Topics {
         attach: Option<u16>,
         now_ms: u64,
         random: impl FnOnce() -> u64,
-    ) -> Resolved {
-        let home = self.home(name, random);
+    ) -> Result<Resolved, Full> {
+        let home = self.home(name, now_ms, random)?;
         home.log.trim(now_ms);
         let start = match from {
             From::Since(since) => home.log.resolve(since),
@@ -133,7 +203,7 @@ impl Topics {
             home.attached.push(worker);
         }
         let suffix = home.log.after(start.from.offset).take(limit).cloned().collect();
-        Resolved { start, suffix }
+        Ok(Resolved { start, suffix })
     }
 
     /// A worker has no more subscribers.
@@ -180,6 +250,13 @@ impl Topics {
             local.copy = Some(copy);
         }
         topic
+    }
+
+    /// The home has refused one who was [`asking`](Self::asking).
+    pub(crate) fn refused(&mut self, name: &TopicName) -> Option<u32> {
+        let topic = *self.names.get(name)?;
+        self.locals[topic as usize].asked -= 1;
+        Some(topic)
     }
 
     /// A message from the home, for a topic that may have been left meanwhile.
@@ -302,13 +379,13 @@ mod tests {
 
     impl Scene {
         fn new() -> Self {
-            let (mut home, topic) = (Topics::new(LIMITS), name("a"));
-            let (first, _) = home.publish(&topic, text(1), None, 0, || 1);
+            let (mut home, topic) = (Topics::new(LIMITS, 10), name("a"));
+            let (first, _) = home.publish(&topic, text(1), None, 0, || 1).expect("room");
             Self {
                 topic,
                 epoch: first.epoch,
                 home,
-                worker: Topics::new(LIMITS),
+                worker: Topics::new(LIMITS, 10),
                 to_home: VecDeque::new(),
                 to_worker: VecDeque::new(),
                 published: 1,
@@ -320,7 +397,7 @@ mod tests {
 
         fn publish(&mut self) {
             self.published += 1;
-            let (_, message) = self.home.publish(&self.topic, text(self.published), None, 0, || 1);
+            let (_, message) = self.home.publish(&self.topic, text(self.published), None, 0, || 1).expect("room");
             if self.home.attached(&self.topic).contains(&1) {
                 self.to_worker.push_back(Mail::Append(message.expect("no key")));
             }
@@ -359,7 +436,7 @@ mod tests {
             match self.to_home.pop_front() {
                 Some(Question::Attach(slot, cursor)) => {
                     let from = From::Since(Since::At(cursor));
-                    let resolved = self.home.resolve(&self.topic, from, usize::MAX, Some(1), 0, || 1);
+                    let resolved = self.home.resolve(&self.topic, from, usize::MAX, Some(1), 0, || 1).expect("room");
                     self.to_worker.push_back(Mail::Answer(slot, resolved));
                 }
                 Some(Question::Detach) => self.home.detach(&self.topic, 1),
@@ -430,11 +507,36 @@ mod tests {
 
     #[test]
     fn a_key_answers_with_the_first_cursor() {
-        let mut topics = Topics::new(LIMITS);
-        let (first, message) = topics.publish(&name("a"), text(1), Some(b"k"), 0, || 1);
+        let mut topics = Topics::new(LIMITS, 10);
+        let (first, message) = topics.publish(&name("a"), text(1), Some(b"k"), 0, || 1).expect("room");
         assert!(message.is_some());
-        let (again, message) = topics.publish(&name("a"), text(2), Some(b"k"), 0, || 1);
+        let (again, message) = topics.publish(&name("a"), text(2), Some(b"k"), 0, || 1).expect("room");
         assert_eq!((again, message.is_none()), (first, true));
-        assert_ne!(topics.publish(&name("b"), text(2), Some(b"k"), 0, || 2).0, first);
+        assert_ne!(topics.publish(&name("b"), text(2), Some(b"k"), 0, || 2).expect("room").0, first);
+    }
+
+    #[test]
+    fn idle_topics_make_room_and_others_do_not() {
+        let limits = Limits { messages: 10, bytes: 1 << 20, age_ms: 1000 };
+        let mut topics = Topics::new(limits, 3);
+        for (at, topic) in ["a", "b", "c"].into_iter().enumerate() {
+            topics.publish(&name(topic), text(1), None, at as u64, || 1).expect("room");
+        }
+        let read = |topics: &mut Topics, topic: &str, now_ms| {
+            topics
+                .resolve(&name(topic), From::Since(Since::Latest), 0, None, now_ms, || 2)
+                .map(|found| found.start.from)
+        };
+        assert_eq!(read(&mut topics, "d", 500), Err(Full), "all of them have messages");
+        topics.resolve(&name("a"), From::Since(Since::Latest), 0, Some(1), 1500, || 2).expect("it is there");
+        let b = read(&mut topics, "b", 1600).expect("it is there");
+        assert!(read(&mut topics, "d", 1700).is_ok(), "c, idle for longest, has left");
+        assert_eq!(read(&mut topics, "b", 1800), Ok(b), "the same epoch and offset");
+        assert_eq!(topics.homes.len(), 3);
+        // A day later whoever is idle has left by the time that its turn has come.
+        for round in 0..5 {
+            read(&mut topics, "a", 1800 + META_TTL_MS + round).expect("attached");
+        }
+        assert_eq!(topics.homes.len(), 1);
     }
 }

@@ -175,6 +175,11 @@ impl Log {
         self.run.cursor(self.run.oldest())
     }
 
+    /// Whether nothing is kept.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.run.entries.is_empty()
+    }
+
     /// How many messages are kept, lingering ones included.
     #[cfg(test)]
     pub(crate) fn len(&self) -> usize {

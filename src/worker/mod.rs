@@ -72,6 +72,8 @@ pub(crate) struct Setup<T> {
     pub(crate) seed: u64,
     pub(crate) origins: Arc<Origins>,
     pub(crate) history: Limits,
+    /// Topics that may have their home here.
+    pub(crate) topics_max: usize,
     pub(crate) shared: Arc<Shared<T>>,
 }
 
@@ -150,7 +152,7 @@ impl<S: Service, K: Kernel> Worker<S, K> {
             ready: Vec::new(),
             mail: VecDeque::new(),
             rung: false,
-            topics: Topics::new(setup.history),
+            topics: Topics::new(setup.history, setup.topics_max),
             asked: Vec::new(),
             published: Vec::new(),
             polls: HashMap::new(),

@@ -163,6 +163,7 @@ impl Stage {
             seed: 1,
             origins: Arc::default(),
             history: Limits { messages: 1000, bytes: 1 << 20, age_ms: 600_000 },
+            topics_max: 100,
             shared: Arc::new(Shared::new(Box::new([port]), 16)),
         };
         Self { worker: Worker::new(kernel, Echo, setup, vec![()]).expect("it starts"), script }

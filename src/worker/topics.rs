@@ -3,7 +3,7 @@
 
 use super::{Envelope, Kernel, Worker};
 use crate::conn::{Ended, Opening, Phase};
-use crate::error::End;
+use crate::error::{End, Refused};
 use crate::http::Response;
 use crate::limits::SWEEP_PER_TURN;
 use crate::service::{ConnId, Headers, Join, Question, Reply, Service, TopicRequest};
@@ -34,6 +34,8 @@ pub(crate) enum TopicMail<T> {
     Question { name: TopicName, question: Question, from: u16, ask: Option<Ask<T>> },
     /// From the home, to who asked.
     Read { name: TopicName, resolved: Resolved, ask: Ask<T> },
+    /// From the home, to who asked: there are too many topics.
+    Refused { name: TopicName, ask: Ask<T> },
     /// From the home, to who published.
     Published { cursor: Cursor, ask: Ask<T> },
     /// From the home, to everybody attached.
@@ -137,7 +139,8 @@ impl<S: Service, K: Kernel> Worker<S, K> {
         match mail {
             TopicMail::Question { name, question: Question::Publish { kind, payload, key }, ask, from } => {
                 let (now, rng) = (self.now.0, &mut self.rng);
-                let (cursor, message) = self.topics.publish(&name, (kind, payload), key.as_deref(), now, || rng.next());
+                let found = self.topics.publish(&name, (kind, payload), key.as_deref(), now, || rng.next());
+                let Ok((cursor, message)) = found else { return self.refuse_topic(from, name, ask) };
                 if let Some(message) = message {
                     self.port().metrics.published.add(1);
                     self.distribute(&name, &message);
@@ -149,11 +152,13 @@ impl<S: Service, K: Kernel> Worker<S, K> {
             TopicMail::Question { name, question: Question::Read { from: position, limit, attach }, ask, from } => {
                 let (now, rng) = (self.now.0, &mut self.rng);
                 let attach = attach.then_some(from);
-                let resolved = self.topics.resolve(&name, position, limit, attach, now, || rng.next());
+                let found = self.topics.resolve(&name, position, limit, attach, now, || rng.next());
+                let Ok(resolved) = found else { return self.refuse_topic(from, name, ask) };
                 if let Some(ask) = ask {
                     self.topic_mail(from, TopicMail::Read { name, resolved, ask });
                 }
             }
+            TopicMail::Refused { name, ask } => self.topic_refused(&name, ask),
             TopicMail::Read { name, resolved, ask } => self.read_answered(&name, resolved, ask),
             TopicMail::Published { cursor, ask } => {
                 let (name, value) = cursor_header(cursor);
@@ -164,6 +169,28 @@ impl<S: Service, K: Kernel> Worker<S, K> {
             }
             TopicMail::Message { name, message } => self.topics.append(&name, &message, self.now.0),
             TopicMail::Detach { name, from } => self.topics.detach(&name, from),
+        }
+    }
+
+    /// No topic can be added here. What nobody waits for is logged.
+    fn refuse_topic(&mut self, from: u16, name: TopicName, ask: Option<Ask<S::State>>) {
+        match ask {
+            Some(ask) => self.topic_mail(from, TopicMail::Refused { name, ask }),
+            None if self.log.allows(self.now) => log::warn!("a message was not published: {}", Refused::TopicsFull),
+            None => {}
+        }
+    }
+
+    fn topic_refused(&mut self, name: &TopicName, ask: Ask<S::State>) {
+        let Ask { id, reply, opening, headers } = ask;
+        let attached = matches!(reply, Reply::Open(_) | Reply::Stream | Reply::Poll { wait: Some(_), .. });
+        if attached && let Some(topic) = self.topics.refused(name) {
+            self.retire(topic);
+        }
+        let response = with(Refused::TopicsFull.into(), headers);
+        match opening {
+            Some(_) => self.answer(id, Err(response)),
+            None => self.reply(id, &response),
         }
     }
 

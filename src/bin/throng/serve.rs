@@ -73,6 +73,9 @@ pub(crate) struct Options {
     /// How long a topic keeps a message
     #[arg(long, value_name = "S", default_value = "600", value_parser = seconds)]
     history_ttl: Duration,
+    /// Most topics; one more takes the place of an idle one, or gets a 503
+    #[arg(long, value_name = "N", default_value_t = 1_000_000)]
+    max_topics: usize,
     /// Let clients publish to a topic by sending on its WebSocket
     #[arg(long)]
     client_publish: bool,
@@ -153,6 +156,7 @@ pub(crate) fn run(options: &Options) -> Result<(), Box<dyn Error>> {
         .pong_timeout(options.pong_timeout)
         .head_timeout(options.head_timeout)
         .idle_timeout(options.idle_timeout)
+        .topics_max(options.max_topics)
         .history(options.history_size, options.history_bytes, options.history_ttl)
         .close_timeout(options.close_timeout)
         .write_timeout(options.write_timeout)
