@@ -1,7 +1,8 @@
 //! What a server is told at its start, and what follows from it for this machine.
 
 use crate::limits::{
-    DESCRIPTORS_RESERVED, MESSAGE_BYTES_CEILING, READ_PAUSE_BYTES, SCRATCH_BYTES, SLOTS_MAX, WORKERS_MAX,
+    DESCRIPTORS_RESERVED, MESSAGE_BYTES_CEILING, READ_PAUSE_BYTES, SCRATCH_BYTES, SLOTS_MAX, SUBSCRIPTIONS_CEILING,
+    WORKERS_MAX,
 };
 use crate::time::Span;
 use std::net::SocketAddr;
@@ -25,9 +26,12 @@ pub(crate) struct Config {
     pub(crate) tick_interval: Option<Duration>,
     pub(crate) backlog: u16,
     pub(crate) origins: Vec<String>,
-    /// Messages, bytes and age of what a topic keeps.
     pub(crate) topics_max: usize,
+    /// Messages, bytes and age of what a topic keeps.
     pub(crate) history: (usize, usize, Duration),
+    pub(crate) history_meta_ttl: Duration,
+    pub(crate) subscriptions_max: usize,
+    pub(crate) slow_readers: SlowReaders,
     pub(crate) shared_descriptors: bool,
     pub(crate) pin: bool,
 }
@@ -52,6 +56,9 @@ impl Default for Config {
             origins: Vec::new(),
             topics_max: 1_000_000,
             history: (1000, 1024 * 1024, Duration::from_secs(600)),
+            history_meta_ttl: Duration::from_secs(24 * 60 * 60),
+            subscriptions_max: 128,
+            slow_readers: SlowReaders::Disconnect,
             shared_descriptors: false,
             pin: false,
         }
@@ -70,6 +77,19 @@ pub(crate) struct Rules {
     pub(crate) write_timeout: Span,
     pub(crate) message_bytes_max: usize,
     pub(crate) queue_bytes_max: usize,
+    pub(crate) subscriptions_max: usize,
+    pub(crate) slow_readers: SlowReaders,
+}
+
+/// What becomes of a subscriber that reads so slowly that its next message is no longer kept.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum SlowReaders {
+    /// It is closed (1013); an event stream ends. It can come back to its cursor, and is told of the gap then.
+    #[default]
+    Disconnect,
+    /// It is told of the gap and goes on from the newest message. A WebSocket with bare frames has no place for that: it
+    /// is closed with 4410.
+    Skip,
 }
 
 /// A setting that cannot be: which one, why, and what to do.
@@ -119,6 +139,9 @@ impl Config {
                 self.queue_bytes_min()
             ));
         }
+        if self.subscriptions_max == 0 || self.subscriptions_max > SUBSCRIPTIONS_CEILING {
+            return fail(format!("the subscriptions of a connection must be from 1 to {SUBSCRIPTIONS_CEILING}"));
+        }
         for (name, duration) in [
             ("ping interval", self.ping_interval),
             ("pong timeout", self.pong_timeout),
@@ -142,6 +165,8 @@ impl Config {
             write_timeout: Span::covering(self.write_timeout),
             message_bytes_max: self.message_bytes_max,
             queue_bytes_max,
+            subscriptions_max: self.subscriptions_max,
+            slow_readers: self.slow_readers,
         })
     }
 

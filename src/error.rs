@@ -93,6 +93,7 @@ reasons! {
         // The server's own state.
         AtCapacity = 503, "at_capacity", "the server has all the connections it may have: try again later";
         TopicsFull = 503, "topics_full", "the server has all the topics it may have, and none of them is idle: try again later";
+        TooManySubscriptions = 503, "too_many_subscriptions", "this connection has all the subscriptions it may have: end one, or open another connection";
         Draining = 503, "draining", "the server is shutting down: connect to another one, or try again later";
         DecisionTimeout = 503, "decision_timeout", "nobody decided in time whether this connection may come in: try again later";
         /// The service's own decision; status and text are the service's.
@@ -137,6 +138,8 @@ reasons! {
         PingTimeout = 1011, "ping_timeout", "ping timeout";
         WriteStall = 1013, "write_stall", "the client does not read: reset";
         SlowReader = 1013, "slow_reader", "the client reads too slowly: too much is waiting for it";
+        /// What it missed is no longer kept; the reason of the Close says from where it can go on.
+        Gap = 4410, "gap", "some messages are no longer kept";
         Panic = 1011, "panic", "internal error";
         Aborted = 1006, "aborted", "the server ended at once";
     }

@@ -14,14 +14,14 @@ use crate::http::Origins;
 use crate::server::{Seat, StartError};
 use crate::service::Service;
 use crate::sys::{self, ListenOptions, Listener};
-use crate::topic::Limits;
+use crate::topic::{Limits, Retention};
 use crate::worker::{Envelope, MAIL_TOKEN, Machine, Setup, Shared, Worker};
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvError, Sender, channel};
 use std::thread::JoinHandle;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// A socket holds at most this many bytes that were not sent yet, beside what is in flight: an unread loopback
 /// socket swallows 4.3 MB of kernel memory without it, 165 KB with it.
@@ -144,6 +144,17 @@ where
         Ok(())
     }
 
+    /// What each worker keeps of topics.
+    fn retention(&self) -> Retention {
+        let (messages, bytes, age) = self.config.history;
+        let ms = |duration: Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
+        Retention {
+            log: Limits { messages, bytes, age_ms: ms(age) },
+            meta_ttl_ms: ms(self.config.history_meta_ttl),
+            homes_max: self.config.topics_max.div_ceil(self.plan.workers),
+        }
+    }
+
     /// Everything that a worker opens, in its own table.
     fn set_up(
         &self,
@@ -171,17 +182,14 @@ where
         }
         let machine = Machine::new(self.shared.ports[index].wake, MAIL_TOKEN, self.started)?;
         let service = (self.factory)(&Seat::new(index, Arc::clone(&self.shared)));
-        let (messages, bytes, age) = self.config.history;
-        let topics_max = self.config.topics_max.div_ceil(self.plan.workers);
         let setup = Setup {
-            topics_max,
             index: index as u16,
             slots: self.plan.slots,
             rules: self.rules,
             tick_interval: self.config.tick_interval,
             seed: sys::random_u64()?,
             origins: Arc::clone(&self.origins),
-            history: Limits { messages, bytes, age_ms: u64::try_from(age.as_millis()).unwrap_or(u64::MAX) },
+            retention: self.retention(),
             shared: Arc::clone(&self.shared),
         };
         Ok((Worker::new(machine, service, setup, listeners)?, bound))

@@ -59,10 +59,10 @@ mod launch;
 mod server;
 mod service;
 
-pub use config::ConfigError;
+pub use config::{ConfigError, SlowReaders};
 pub use http::{Head, Response};
-pub use server::{Gone, Handle, Running, Seat, Server, StartError};
+pub use server::{Gone, Handle, Publisher, Running, Seat, Server, StartError};
 pub use service::{
-    Accept, Answer, Close, ConnId, Connection, Decision, Message, Request, SendError, Service, Token, TopicUrl,
+    Accept, Answer, Close, ConnId, Connection, Decision, Frames, Message, Request, SendError, Service, Token, TopicUrl,
 };
-pub use topic::{NameError, TopicName};
+pub use topic::{Cursor, CursorError, JsonError, NameError, Publication, Since, TopicName};

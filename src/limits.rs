@@ -70,6 +70,51 @@ pub const SLOTS_MAX: usize = 1 << 24;
 /// Refusals and warnings of one kind that a worker logs in a second; the rest are counted.
 pub const LOG_LINES_PER_SECOND: u32 = 10;
 
+/// Longest name of a topic, in bytes, decoded.
+pub const TOPIC_NAME_BYTES_MAX: usize = 255;
+
+/// How deep JSON may nest (RFC 8259, section 9 lets an implementation set limits): one bit each in a `u128`.
+pub const JSON_DEPTH_MAX: u32 = 128;
+
+/// How long an `Idempotency-Key` is remembered, in milliseconds.
+pub const IDEMPOTENCY_MS: u64 = 5 * 60 * 1000;
+
+/// Most `Idempotency-Key`s of a topic: with keys of 36 bytes (a UUID) about 1.5 MB.
+pub const IDEMPOTENCY_KEYS_MAX: usize = 10_000;
+
+/// What a topic without history keeps for those who are still being sent to: messages, bytes, milliseconds. The minute
+/// is far above any write-stall limit, and keeps a million quiet topics from holding their last messages for ever.
+pub const LINGER: (usize, usize, u64) = (256, 256 * 1024, 60_000);
+
+/// Longest that a long poll waits, in seconds; who asks for more gets this. Proxies give up after 60 s.
+pub const WAIT_S_MAX: u64 = 60;
+
+/// Messages that one subscriber is sent together, in bytes.
+pub const JOINED_BYTES_MAX: usize = 64 * 1024;
+
+/// Slices of fan-out after which a worker lets another one sweep: 256 sends, about 2 ms.
+pub const SLICES_PER_PERMIT: u32 = 4;
+
+/// Topics looked at, to make room for one more.
+pub const ROOM_LOOKS_MAX: usize = 256;
+
+/// How often topics are looked at for what has expired, in milliseconds, and each worker a 64th of its own, so that
+/// every one has its turn once a minute.
+pub const EXPIRY_LOOK_MS: u64 = 1000;
+
+/// Most topics looked at then: about 0.2 ms.
+pub const EXPIRY_LOOKS_MAX: usize = 2048;
+
+/// Most subscriptions a connection may be allowed: 16 bits number them.
+pub const SUBSCRIPTIONS_CEILING: usize = u16::MAX as usize;
+
+/// After how many milliseconds an EventSource comes back, at random from here to here, so that a million of them do not
+/// come in the same second.
+pub const EVENT_SOURCE_RETRY_MS: (u64, u64) = (1_000, 5_000);
+
+/// The same for one that was turned away because there is no room.
+pub const EVENT_SOURCE_BUSY_RETRY_MS: (u64, u64) = (15_000, 60_000);
+
 const _: () = {
     // A head is parsed in the scratch.
     assert!(HEAD_BYTES_MAX <= SCRATCH_BYTES);
@@ -77,6 +122,8 @@ const _: () = {
     assert!(REFUSALS_MAX * 2 <= DESCRIPTORS_RESERVED);
     // The worker's number fits an id.
     assert!(WORKERS_MAX <= u16::MAX as usize);
+    // JSON's nesting is a bit each.
+    assert!(JSON_DEPTH_MAX <= u128::BITS);
     // A slot fits the wheel's links, which keep the largest values for themselves.
     assert!(SLOTS_MAX < u32::MAX as usize - 2);
 };

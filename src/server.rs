@@ -1,15 +1,15 @@
 //! The server: settings, start and stop of the workers, and the handle for other threads.
 
-use crate::config::{Config, ConfigError, Plan};
-use crate::error::End;
+use crate::config::{Config, ConfigError, Plan, SlowReaders};
+use crate::error::{End, Refused};
 use crate::http::{Origins, Response};
 use crate::launch::Launch;
 use crate::mem::Mailbox;
 use crate::metrics::{self, Metrics};
-use crate::service::{Accept, ConnId, Message, Question, Service, Token, kind_of_message};
+use crate::service::{Accept, ConnId, Message, Service, Token};
 use crate::sys::{self, Wake};
-use crate::topic::TopicName;
-use crate::worker::{Envelope, Live, Port, Shared, TopicMail};
+use crate::topic::{Cursor, Publication, TopicName};
+use crate::worker::{Asker, Envelope, Live, Port, Shared, Then};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -117,7 +117,7 @@ impl Server {
 
     /// Most topics, spread evenly over the workers. Default: 1,000,000. One more takes the place of one that is idle: nobody
     /// listens to it and it keeps no message. Else it is refused (503), or, published by a [`Handle`] or a service, lost
-    /// with a line in the log. A topic that nobody touched for a day leaves by itself.
+    /// with a line in the log.
     pub fn topics_max(mut self, topics: usize) -> Self {
         self.config.topics_max = topics;
         self
@@ -127,6 +127,26 @@ impl Server {
     /// Default: 1,000 messages, 1 MiB, 10 minutes. 0 messages: no history, and nobody can come back to a cursor.
     pub fn history(mut self, messages: usize, bytes: usize, age: Duration) -> Self {
         self.config.history = (messages, bytes, age);
+        self
+    }
+
+    /// How long the position of a topic that keeps no message outlives its last one, while nobody listens: who comes back
+    /// to it later is told of a gap that may be none. Default: a day. A topic costs about 300 bytes meanwhile.
+    pub fn history_meta_ttl(mut self, ttl: Duration) -> Self {
+        self.config.history_meta_ttl = ttl;
+        self
+    }
+
+    /// Most topics that one connection may subscribe to. Default: 128.
+    pub fn subscriptions_max(mut self, subscriptions: usize) -> Self {
+        self.config.subscriptions_max = subscriptions;
+        self
+    }
+
+    /// What becomes of a subscriber that reads so slowly that its next message is no longer kept. Default: it is
+    /// disconnected.
+    pub fn slow_readers(mut self, policy: SlowReaders) -> Self {
+        self.config.slow_readers = policy;
         self
     }
 
@@ -185,7 +205,7 @@ impl Server {
                 Ok(Port { mailbox: Mailbox::default(), wake, live, metrics: Metrics::default() })
             })
             .collect::<io::Result<_>>()?;
-        let shared = Arc::new(Shared::new(ports, plan.connections_max));
+        let shared = Arc::new(Shared::new(ports, plan.connections_max, (cores - 1).max(1)));
         let launch = Launch {
             config: self.config,
             plan,
@@ -368,13 +388,21 @@ impl<T> Handle<T> {
         self.post(token.0, Envelope::Answer { id: token.0, verdict, join })
     }
 
-    /// Publishes a message to all subscribers of a topic on all workers. Messages that one handle publishes to one
-    /// topic arrive in that order.
-    pub fn publish<'m>(&self, topic: &TopicName, message: impl Into<Message<'m>>) {
-        let (kind, payload) = kind_of_message(message.into());
-        let question = Question::Publish { kind, payload, key: None };
-        let mail = TopicMail::Question { name: topic.clone(), question, from: 0, ask: None };
-        self.shared.ports[topic.home(self.shared.ports.len())].post(Envelope::Topic(Box::new(mail)));
+    /// Publishes a message to all subscribers of a topic on all workers. Messages that one thread publishes to one topic
+    /// arrive in that order.
+    pub fn publish(&self, topic: &TopicName, message: impl Into<Publication>) {
+        self.shared.publish(topic, message.into(), Asker::Nobody);
+    }
+
+    /// What publishes, and does nothing else: to be handed to those who need no more.
+    pub fn publisher(&self) -> Publisher
+    where
+        T: Send + 'static,
+    {
+        let shared = Arc::clone(&self.shared);
+        Publisher(Arc::new(move |topic, publication, then| {
+            shared.publish(topic, publication, then.map_or(Asker::Nobody, Asker::Caller));
+        }))
     }
 
     fn post(&self, id: ConnId, envelope: Envelope<T>) -> Result<(), Gone> {
@@ -405,6 +433,54 @@ impl<T> Handle<T> {
     /// Ends the server at once: everybody is reset.
     pub fn abort(&self) {
         self.shared.ports.iter().for_each(|port| port.post(Envelope::Abort));
+    }
+}
+
+type Publish = dyn Fn(&TopicName, Publication, Option<Then>) + Send + Sync;
+
+/// Publishes to a server's topics, from any thread. Cloning is cheap. Publishing never waits.
+///
+/// ```no_run
+/// # use throng::*;
+/// # fn example<S: Service>(server: &Running<S::State>) -> Result<(), Box<dyn std::error::Error>> {
+/// let (publisher, news) = (server.handle().publisher(), TopicName::new("news")?);
+/// publisher.publish(&news, "hello");
+/// publisher.publish(&news, Publication::json(r#"{"price": 12.5}"#)?);
+///
+/// // To know where it stands in the topic, or that it was refused:
+/// let (done, outcome) = std::sync::mpsc::channel();
+/// publisher.publish_then(&news, "hello again", move |outcome| drop(done.send(outcome)));
+/// println!("it is at {}", outcome.recv()??);
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone)]
+pub struct Publisher(Arc<Publish>);
+
+impl fmt::Debug for Publisher {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Publisher")
+    }
+}
+
+impl Publisher {
+    /// Publishes a message to all subscribers of a topic on all workers. Messages that one thread publishes to one topic
+    /// arrive in that order. One that is refused, because there are too many topics ([`Server::topics_max`]), is lost with
+    /// a line in the log.
+    pub fn publish(&self, topic: &TopicName, message: impl Into<Publication>) {
+        (self.0)(topic, message.into(), None);
+    }
+
+    /// As [`publish`](Self::publish), and tells of the outcome: where the message stands, once it does and whoever reads
+    /// from here on sees it; or why it was refused. `then` is called on a worker's thread, so it should hand the outcome on
+    /// and return. It is dropped without a call if the server ends before.
+    pub fn publish_then(
+        &self,
+        topic: &TopicName,
+        message: impl Into<Publication>,
+        then: impl FnOnce(Result<Cursor, Refused>) + Send + 'static,
+    ) {
+        (self.0)(topic, message.into(), Some(Box::new(then)));
     }
 }
 

@@ -3,7 +3,7 @@
 use super::{Conn, Handler, Io, Phase};
 use crate::config::Rules;
 use crate::error::Refused;
-use crate::http::{Body, Head, HeadScan, Manner, Response, Upgrade, field_is_valid, write_switching_protocols};
+use crate::http::{Body, Field, Head, HeadScan, Manner, Response, Upgrade, field_is_valid, write_switching_protocols};
 use crate::time::Tick;
 use std::borrow::Cow;
 
@@ -13,7 +13,7 @@ pub(crate) struct Opening<T> {
     pub(crate) state: T,
     /// One of those that the client offered.
     pub(crate) subprotocol: Option<Cow<'static, str>>,
-    pub(crate) headers: Vec<(Cow<'static, str>, Cow<'static, str>)>,
+    pub(crate) headers: Vec<Field>,
 }
 
 /// The service's word on an upgrade request.

@@ -1,5 +1,6 @@
 //! What a request prefers: a media type, how long to wait. Values come as the fields' values, one each line.
 
+use super::Head;
 use std::fmt;
 use std::iter;
 
@@ -14,6 +15,11 @@ pub(crate) fn accepts<V: AsRef<[u8]>>(mut values: impl Iterator<Item = V>, media
             named && parts.find_map(weight_is_positive).unwrap_or(true)
         })
     })
+}
+
+/// Whether it comes from an EventSource, or asks as one does.
+pub(crate) fn wants_events(head: &Head<'_>) -> bool {
+    head.method() == "GET" && accepts(head.header_values("Accept"), "text/event-stream")
 }
 
 /// Whether a parameter that is a weight is above 0 (RFC 9110, section 12.4.2); `None` if it is another one.

@@ -9,13 +9,13 @@ mod query;
 mod response;
 mod upgrade;
 
-pub(crate) use accept::{accepts, prefer_wait};
+pub(crate) use accept::{prefer_wait, wants_events};
 pub(crate) use body::{Body, Framing};
 pub(crate) use date::imf_fixdate;
 pub use head::Head;
 pub(crate) use head::{Fields, HeadScan};
-pub(crate) use origin::Origins;
+pub(crate) use origin::{Origins, cross_origin};
 pub(crate) use query::first;
 pub use response::Response;
-pub(crate) use response::{Date, Manner, field_is_valid, write_switching_protocols};
+pub(crate) use response::{Date, Field, Manner, field_is_valid, write_switching_protocols};
 pub(crate) use upgrade::{Upgrade, wants_websocket};

@@ -2,6 +2,7 @@
 //! reader's browser can reach, one on localhost too.
 
 use super::head::Head;
+use super::response::Field;
 use crate::config::ConfigError;
 use crate::error::Refused;
 
@@ -40,6 +41,17 @@ impl Origins {
             Err(Refused::OriginForbidden)
         }
     }
+}
+
+/// What a page of another origin needs to read the answer (the fetch standard, section 3.3), and caches to know that it
+/// depends on who asks.
+pub(crate) fn cross_origin(head: &Head<'_>) -> Vec<Field> {
+    let mut fields: Vec<Field> = vec![("Vary".into(), "Accept, Origin".into())];
+    if let Some(origin) = head.header("Origin") {
+        fields.push(("Access-Control-Allow-Origin".into(), origin.to_owned().into()));
+        fields.push(("Access-Control-Expose-Headers".into(), "Throng-Cursor".into()));
+    }
+    fields
 }
 
 /// Whether an Origin (RFC 6454, section 6.2) is that of the Host it was sent to (RFC 9110, section 7.2): same

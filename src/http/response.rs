@@ -4,6 +4,9 @@ use crate::error::Refused;
 use std::borrow::Cow;
 use std::io::Write;
 
+/// A header field: name and value.
+pub(crate) type Field = (Cow<'static, str>, Cow<'static, str>);
+
 /// An HTTP response.
 ///
 /// ```
@@ -17,7 +20,7 @@ pub struct Response {
     status: u16,
     /// The word for logs and metrics, if it is a refusal.
     refused: Option<Refused>,
-    headers: Vec<(Cow<'static, str>, Cow<'static, str>)>,
+    headers: Vec<Field>,
     content_type: &'static str,
     body: Vec<u8>,
 }
@@ -63,6 +66,21 @@ impl Response {
     pub fn header(mut self, name: impl Into<Cow<'static, str>>, value: impl Into<Cow<'static, str>>) -> Self {
         self.headers.push((name.into(), value.into()));
         self
+    }
+
+    /// Adds several.
+    #[must_use]
+    pub(crate) fn headers(mut self, headers: impl IntoIterator<Item = Field>) -> Self {
+        self.headers.extend(headers);
+        self
+    }
+
+    /// A refusal for an EventSource, which any other status would end for good (HTML, section 9.2.2): it comes back by
+    /// itself after this time.
+    pub(crate) fn come_back(refused: Refused, retry_ms: u64) -> Self {
+        let mut response = Self::new(200).body("text/event-stream", format!("retry: {retry_ms}\n\n"));
+        response.refused = Some(refused);
+        response.header("Cache-Control", "no-store, no-transform")
     }
 
     /// Sets the body and its media type.
@@ -152,7 +170,7 @@ pub(crate) fn write_switching_protocols(
     out: &mut Vec<u8>,
     accept: &[u8],
     subprotocol: Option<&str>,
-    headers: &[(Cow<'static, str>, Cow<'static, str>)],
+    headers: &[Field],
 ) {
     out.extend_from_slice(
         b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: ",

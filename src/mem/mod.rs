@@ -4,10 +4,12 @@
 
 mod mailbox;
 mod outbox;
+mod permits;
 mod rng;
 mod wheel;
 
 pub use mailbox::Mailbox;
 pub use outbox::Outbox;
+pub use permits::Permits;
 pub use rng::Rng;
 pub use wheel::{Link, Links, Wheel};

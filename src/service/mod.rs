@@ -1,12 +1,13 @@
 //! What a user of the library writes, and what it is given.
 
 use crate::conn::{self, Io};
-use crate::error::End;
+use crate::error::{End, Refused};
 use crate::http::{Head, Response};
 use crate::metrics::Metrics;
-use crate::topic::TopicName;
+use crate::topic::{Cursor, Publication, Since, TopicName};
 use crate::ws::Opcode;
 use std::borrow::Cow;
+use std::collections::VecDeque;
 use std::fmt;
 use std::net::SocketAddr;
 use std::ops::Deref;
@@ -15,8 +16,8 @@ pub use crate::conn::SendError;
 
 mod topic;
 
-pub use topic::{Answer, TopicUrl};
-pub(crate) use topic::{Headers, Join, Kind_ as AnswerKind, Question, Reply, TopicRequest, kind_of_message};
+pub use topic::{Answer, Frames, TopicUrl};
+pub(crate) use topic::{AnswerKind, Join, Question, Reply, TopicRequest, Wish};
 
 /// A push service: what it does with connections and messages.
 ///
@@ -66,6 +67,20 @@ pub trait Service: 'static {
     /// A pong came, solicited or not. Heartbeats are the server's business; most services need not look.
     fn pong(&mut self, connection: &mut Connection<'_, Self::State>, payload: &[u8]) {
         let _ = (connection, payload);
+    }
+
+    /// What [`Connection::subscribe`] asked for has come about: the messages behind this cursor follow. Or it was refused,
+    /// for one of the reasons named there; the default closes the WebSocket (1013) then, with the reason.
+    fn subscribed(
+        &mut self,
+        connection: &mut Connection<'_, Self::State>,
+        topic: &TopicName,
+        outcome: Result<Cursor, Refused>,
+    ) {
+        let _ = topic;
+        if let Err(refused) = outcome {
+            connection.close(1013, refused.text());
+        }
     }
 
     /// The WebSocket has ended, once for each that [`ready`](Self::ready) was called for. The id is stale from here
@@ -219,6 +234,15 @@ impl<'a> Message<'a> {
     }
 }
 
+impl From<Message<'_>> for Publication {
+    fn from(message: Message<'_>) -> Self {
+        match message {
+            Message::Text(text) => text.into(),
+            Message::Binary(bytes) => bytes.into(),
+        }
+    }
+}
+
 impl<'a> From<&'a str> for Message<'a> {
     fn from(text: &'a str) -> Self {
         Self::Text(text)
@@ -238,8 +262,9 @@ pub struct Connection<'a, S> {
     pub(crate) state: &'a mut S,
     pub(crate) id: ConnId,
     pub(crate) metrics: &'a Metrics,
-    /// What was published, to be brought to its home.
-    pub(crate) published: &'a mut Vec<(Option<TopicName>, Question)>,
+    /// The topic of its first subscription.
+    pub(crate) topic: Option<&'a TopicName>,
+    pub(crate) wishes: &'a mut VecDeque<(ConnId, Wish)>,
 }
 
 impl<S> Connection<'_, S> {
@@ -276,15 +301,32 @@ impl<S> Connection<'_, S> {
 
     /// Publishes a message, to all subscribers of the topic on all workers: in the order of its publications, and beside
     /// others' in the order in which they reach the topic's home.
-    pub fn publish<'m>(&mut self, topic: &TopicName, message: impl Into<Message<'m>>) {
-        let (kind, payload) = kind_of_message(message.into());
-        self.published.push((Some(topic.clone()), Question::Publish { kind, payload, key: None }));
+    pub fn publish(&mut self, topic: &TopicName, message: impl Into<Publication>) {
+        self.wishes.push_back((self.id, Wish::Publish(topic.clone(), message.into())));
     }
 
-    /// As [`publish`](Self::publish), to the topic that this connection subscribes to. Nothing happens if it does not.
-    pub fn publish_here<'m>(&mut self, message: impl Into<Message<'m>>) {
-        let (kind, payload) = kind_of_message(message.into());
-        self.published.push((None, Question::Publish { kind, payload, key: None }));
+    /// The topic by whose URL the connection came ([`TopicUrl::open`]), or that it subscribed to first.
+    pub fn topic(&self) -> Option<&TopicName> {
+        self.topic
+    }
+
+    /// Subscribes to a topic, from where `since` says; a second time it changes nothing. What is asked of one topic happens
+    /// in the order in which it is asked for; [`Service::subscribed`] tells when it has.
+    ///
+    /// Refused when the connection has as many subscriptions as it may ([`Server::subscriptions_max`]), or the server as
+    /// many topics ([`Server::topics_max`]). Each costs 16 bytes; the first of a connection nothing else, any further one
+    /// about 20 more.
+    ///
+    /// [`Server::subscriptions_max`]: crate::Server::subscriptions_max
+    /// [`Server::topics_max`]: crate::Server::topics_max
+    pub fn subscribe(&mut self, topic: &TopicName, since: Since, frames: Frames) {
+        let join = Join { name: topic.clone(), since, encoding: frames.encoding() };
+        self.wishes.push_back((self.id, Wish::Subscribe(join)));
+    }
+
+    /// Ends a subscription: nothing of the topic follows what was sent already.
+    pub fn unsubscribe(&mut self, topic: &TopicName) {
+        self.wishes.push_back((self.id, Wish::Unsubscribe(topic.clone())));
     }
 
     /// The connection's id, for [`Handle`](crate::Handle)s.

@@ -2,33 +2,50 @@
 
 use super::{Accept, Decision, Request};
 use crate::error::Refused;
-use crate::http::{Response, accepts, first, prefer_wait};
-use crate::topic::{self, Cursor, Encoding, From, Kind, KindError, Since, TopicName, kind_of};
+use crate::http::{Field, Response, cross_origin, first, prefer_wait, wants_events};
+use crate::limits::WAIT_S_MAX;
+use crate::topic::{Cursor, Encoding, KindError, Publication, Since, TopicName, Wanted};
 use std::borrow::Cow;
 use std::fmt::Display;
 use std::time::Duration;
 
-/// Longest that a long poll waits, in seconds; who asks for more gets this.
-const WAIT_S_MAX: u64 = 60;
 /// The prefix of topics' URLs.
 const PREFIX: &str = "/topics/";
 
-/// Header fields of an answer.
-pub(crate) type Headers = Vec<(Cow<'static, str>, Cow<'static, str>)>;
-
 /// The answer to a request that is no upgrade: a [`Response`], or what a topic makes of it.
 #[derive(Debug)]
-pub struct Answer(pub(crate) Kind_);
+pub struct Answer(pub(crate) AnswerKind);
 
 #[derive(Debug)]
-pub(crate) enum Kind_ {
+pub(crate) enum AnswerKind {
     Now(Response),
     Topic(TopicRequest),
 }
 
-impl std::convert::From<Response> for Answer {
+impl From<Response> for Answer {
     fn from(response: Response) -> Self {
-        Self(Kind_::Now(response))
+        Self(AnswerKind::Now(response))
+    }
+}
+
+/// How a WebSocket gets the messages of a topic.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Frames {
+    /// Each is one frame with the payload alone, and nothing else comes. Where messages were missed there is no place to
+    /// say so: the WebSocket is closed with 4410, and the reason `gap: resume at CURSOR`.
+    #[default]
+    Bare,
+    /// Each is one text frame `{"id":CURSOR,"data":...}`, for bytes `{"id":CURSOR,"base64":"..."}`. Where messages were
+    /// missed comes `{"gap":{"since":CURSOR,"resumed":CURSOR}}`.
+    Json,
+}
+
+impl Frames {
+    pub(crate) fn encoding(self) -> Encoding {
+        match self {
+            Self::Bare => Encoding::Frame,
+            Self::Json => Encoding::JsonFrame,
+        }
     }
 }
 
@@ -38,7 +55,7 @@ pub(crate) struct TopicRequest {
     pub(crate) name: TopicName,
     pub(crate) question: Question,
     pub(crate) reply: Reply,
-    pub(crate) headers: Headers,
+    pub(crate) headers: Vec<Field>,
 }
 
 /// What a WebSocket subscribes to, from where, and how its messages are written.
@@ -49,16 +66,31 @@ pub(crate) struct Join {
     pub(crate) encoding: Encoding,
 }
 
+/// What a service wants for the connection that it handles; seen to once that is done.
+#[derive(Debug)]
+pub(crate) enum Wish {
+    Publish(TopicName, Publication),
+    Subscribe(Join),
+    Unsubscribe(TopicName),
+}
+
+/// What the home is asked.
 #[derive(Debug)]
 pub(crate) enum Question {
-    Publish { kind: Kind, payload: Box<[u8]>, key: Option<Box<[u8]>> },
-    Read { from: From, limit: usize, attach: bool },
+    Publish(Publication),
+    /// Where a reader starts, and what lies behind it: `limit` of it.
+    Read {
+        wanted: Wanted,
+        limit: usize,
+    },
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Reply {
     /// The WebSocket is opened, and gets the messages in this encoding.
     Open(Encoding),
+    /// An open WebSocket gets the messages as well, if the subscription with this ticket is still wanted.
+    Subscribe { encoding: Encoding, ticket: u32 },
     /// Server-sent events.
     Stream,
     /// An array, or nothing once the time is up.
@@ -67,6 +99,18 @@ pub(crate) enum Reply {
     Position,
     /// The cursor that a publication got.
     Published,
+}
+
+impl Reply {
+    /// How messages are written from then on; `None` if there are none to come, and the home need not send them.
+    pub(crate) fn encoding(self) -> Option<Encoding> {
+        match self {
+            Self::Open(encoding) | Self::Subscribe { encoding, .. } => Some(encoding),
+            Self::Stream => Some(Encoding::Event),
+            Self::Poll { wait: Some(_), .. } => Some(Encoding::Element),
+            Self::Poll { wait: None, .. } | Self::Position | Self::Published => None,
+        }
+    }
 }
 
 /// A request for `/topics/{name}`, which serves one topic over WebSocket, server-sent events, long polls and polls,
@@ -131,53 +175,40 @@ impl TopicUrl {
     /// `frames=json` one text frame that carries the cursor too.
     pub fn open<S>(self, request: &Request<'_>, mut accept: Accept<S>) -> Decision<S> {
         let query = request.query().unwrap_or("");
-        let encoding = match first(query, "frames") {
-            Ok(None) => Encoding::Frame,
-            Ok(Some(json)) if json == "json" => Encoding::JsonFrame,
-            Ok(Some(_)) => return refusal(Refused::BadParameter, "frames can only be json").into(),
-            Err(error) => return refusal(Refused::BadParameter, error).into(),
-        };
-        let since = match since(query, Since::Latest) {
-            Ok(since) => since,
-            Err(response) => return response.into(),
-        };
-        accept.1 = Some(Join { name: self.name, since, encoding });
-        accept.into()
+        match frames(query).and_then(|frames| Ok((frames, since(query, Since::Latest)?))) {
+            Ok((frames, since)) => {
+                accept.1 = Some(Join { name: self.name, since, encoding: frames.encoding() });
+                accept.into()
+            }
+            Err(response) => response.headers(cross_origin(request)).into(),
+        }
     }
 
     /// Answers any other request.
     pub fn answer(self, request: &Request<'_>) -> Answer {
         let asked = match request.method() {
             "GET" => self.get(request),
-            "HEAD" => {
-                Ok((Question::Read { from: From::Since(Since::Latest), limit: 0, attach: false }, Reply::Position))
-            }
-            "POST" => post(request).map(|question| (question, Reply::Published)),
+            "HEAD" => Ok((Question::Read { wanted: Wanted::Since(Since::Latest), limit: 0 }, Reply::Position)),
+            "POST" => post(request).map(|publication| (Question::Publish(publication), Reply::Published)),
             "OPTIONS" => return options(request).into(),
             _ => Err(refusal(Refused::MethodUnknown, Refused::MethodUnknown).header("Allow", ALLOW)),
         };
         match asked {
             Ok((question, reply)) => {
-                let mut headers = headers(request);
+                let mut headers = cross_origin(request);
                 if matches!(reply, Reply::Poll { .. } | Reply::Position) {
                     headers.push(("Cache-Control".into(), "no-store".into()));
                 }
-                Answer(Kind_::Topic(TopicRequest { name: self.name, question, reply, headers }))
+                Answer(AnswerKind::Topic(TopicRequest { name: self.name, question, reply, headers }))
             }
-            Err(response) => headers(request)
-                .into_iter()
-                .fold(response, |response, (name, value)| response.header(name, value))
-                .into(),
+            Err(response) => response.headers(cross_origin(request)).into(),
         }
     }
 
     fn get(&self, request: &Request<'_>) -> Result<(Question, Reply), Response> {
         let query = request.query().unwrap_or("");
-        if accepts(request.header_values("Accept"), "text/event-stream") {
-            return Ok((
-                Question::Read { from: event_position(request)?, limit: usize::MAX, attach: true },
-                Reply::Stream,
-            ));
+        if wants_events(request) {
+            return Ok((Question::Read { wanted: event_position(request)?, limit: usize::MAX }, Reply::Stream));
         }
         let number = |name: &'static str| {
             let text = first(query, name).map_err(|error| refusal(Refused::BadParameter, error))?;
@@ -204,32 +235,29 @@ impl TopicUrl {
         }
         let wait = (wait > 0).then(|| Duration::from_secs(wait.min(WAIT_S_MAX)));
         let default = if wait.is_some() { Since::Latest } else { Since::Earliest };
-        let from = From::Since(since(query, default)?);
-        let attach = wait.is_some();
-        let read = if attach { usize::MAX } else { limit };
-        Ok((Question::Read { from, limit: read, attach }, Reply::Poll { limit, wait }))
+        let wanted = Wanted::Since(since(query, default)?);
+        let read = if wait.is_some() { usize::MAX } else { limit };
+        Ok((Question::Read { wanted, limit: read }, Reply::Poll { limit, wait }))
     }
 }
 
 const ALLOW: &str = "GET, HEAD, POST, OPTIONS";
 
-/// What a page of another origin needs to read the answer.
-fn headers(request: &Request<'_>) -> Headers {
-    let mut headers: Headers = vec![("Vary".into(), "Accept, Origin".into())];
-    if let Some(origin) = request.header("Origin") {
-        headers.push(("Access-Control-Allow-Origin".into(), origin.to_owned().into()));
-        headers.push(("Access-Control-Expose-Headers".into(), "Throng-Cursor".into()));
-    }
-    headers
-}
-
 fn options(request: &Request<'_>) -> Response {
-    let response = Response::new(204).header("Allow", ALLOW);
-    let response = response
+    Response::new(204)
+        .header("Allow", ALLOW)
         .header("Access-Control-Allow-Methods", ALLOW)
         .header("Access-Control-Allow-Headers", "Content-Type, Idempotency-Key, Last-Event-ID, Prefer")
-        .header("Access-Control-Max-Age", "7200");
-    headers(request).into_iter().fold(response, |response, (name, value)| response.header(name, value))
+        .header("Access-Control-Max-Age", "7200")
+        .headers(cross_origin(request))
+}
+
+fn frames(query: &str) -> Result<Frames, Response> {
+    match first(query, "frames").map_err(|error| refusal(Refused::BadParameter, error))? {
+        None => Ok(Frames::Bare),
+        Some(json) if json == "json" => Ok(Frames::Json),
+        Some(_) => Err(refusal(Refused::BadParameter, "frames can only be json")),
+    }
 }
 
 fn since(query: &str, default: Since) -> Result<Since, Response> {
@@ -242,35 +270,30 @@ fn since(query: &str, default: Since) -> Result<Since, Response> {
 }
 
 /// Where an EventSource goes on: `Last-Event-ID` wins over `last_event_id`, which wins over `since`.
-fn event_position(request: &Request<'_>) -> Result<From, Response> {
+fn event_position(request: &Request<'_>) -> Result<Wanted, Response> {
     let query = request.query().unwrap_or("");
     let parameter = first(query, "last_event_id").map_err(|error| refusal(Refused::BadParameter, error))?;
     let header = request.header("Last-Event-ID").map(Cow::from);
     let id = header.into_iter().chain(parameter).find(|id| !id.is_empty());
     Ok(match id {
         Some(id) => {
-            id.parse::<Cursor>().map_or_else(|_| From::Malformed(id.as_ref().into()), |at| From::Since(Since::At(at)))
+            let cursor = id.parse::<Cursor>();
+            cursor.map_or_else(|_| Wanted::Malformed(id.as_ref().into()), |at| Wanted::Since(Since::At(at)))
         }
-        None => From::Since(since(query, Since::Latest)?),
+        None => Wanted::Since(since(query, Since::Latest)?),
     })
 }
 
-fn post(request: &Request<'_>) -> Result<Question, Response> {
+fn post(request: &Request<'_>) -> Result<Publication, Response> {
     if request.header_list("Content-Encoding").any(|coding| !coding.eq_ignore_ascii_case(b"identity")) {
         return Err(refusal(Refused::MediaType, "send the message without a Content-Encoding"));
     }
-    let kind = kind_of(request.header("Content-Type"), request.body()).map_err(|error| {
+    let publication = Publication::of_body(request.header("Content-Type"), request.body()).map_err(|error| {
         let refused = if matches!(error, KindError::Charset) { Refused::MediaType } else { Refused::BadMessage };
         refusal(refused, error)
     })?;
-    let key = request.header("Idempotency-Key").map(|key| key.as_bytes().into());
-    Ok(Question::Publish { kind, payload: request.body().into(), key })
-}
-
-/// The kind of a message that came over a WebSocket, or from the service itself.
-pub(crate) fn kind_of_message(message: super::Message<'_>) -> (Kind, Box<[u8]>) {
-    match message {
-        super::Message::Text(text) => (topic::Kind::Text, text.as_bytes().into()),
-        super::Message::Binary(bytes) => (topic::Kind::Bytes, bytes.into()),
-    }
+    Ok(match request.header("Idempotency-Key") {
+        Some(key) => publication.idempotency_key(key),
+        None => publication,
+    })
 }

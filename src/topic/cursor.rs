@@ -29,9 +29,10 @@ impl Epoch {
 }
 
 /// A position in a topic: of the message `offset`, which has been seen. Offsets start at 1; 0 is the position
-/// before the first message. Written `<epoch>-<offset>`, to clients one opaque string.
+/// before the first message. Written `<epoch>-<offset>`, to clients one opaque string: [`Display`](fmt::Display) and
+/// [`FromStr`] are the way out and back in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(crate) struct Cursor {
+pub struct Cursor {
     /// The incarnation of the log.
     pub(crate) epoch: Epoch,
     /// The last message seen.
@@ -40,7 +41,7 @@ pub(crate) struct Cursor {
 
 /// Where a reader asks to start.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Since {
+pub enum Since {
     /// Before the oldest message kept.
     Earliest,
     /// Behind the newest message.
@@ -51,7 +52,7 @@ pub(crate) enum Since {
 
 /// Not a cursor, nor (for a [`Since`]) `earliest` or `latest`; the client's fault (400).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct CursorError;
+pub struct CursorError;
 
 /// Some messages behind the position asked for are not to be had; always said, never skipped over.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -1,19 +1,25 @@
 //! A worker's topics: the logs that have their home here, and the copies and subscribers of those it listens to.
 
-use super::{Copy, Cursor, Encoding, Epoch, Keys, Kind, Limits, Log, Message, Since, Start, TopicName};
+use super::{Copy, Cursor, Encoding, Epoch, Keys, Limits, Log, Message, Publication, Since, Start, TopicName};
+use crate::limits::{EXPIRY_LOOKS_MAX, ROOM_LOOKS_MAX};
 use slab::Slab;
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
-/// How long a quiet topic's epoch and offset outlive its messages, in milliseconds: a day.
-const META_TTL_MS: u64 = 24 * 60 * 60 * 1000;
-
-/// Topics looked at to make room for one more.
-const ROOM_LOOKS_MAX: usize = 256;
+/// What is kept of topics, on one worker.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Retention {
+    /// Of each.
+    pub(crate) log: Limits,
+    /// How long a quiet topic's epoch and offset outlive its messages, in milliseconds.
+    pub(crate) meta_ttl_ms: u64,
+    /// Topics that may have their home here.
+    pub(crate) homes_max: usize,
+}
 
 /// From where a request wants to read.
 #[derive(Clone, Debug)]
-pub(crate) enum From {
+pub(crate) enum Wanted {
     Since(Since),
     /// An EventSource came back with something that is no cursor: a gap, since a refusal would end it for ever.
     Malformed(Box<str>),
@@ -56,8 +62,13 @@ pub(crate) struct Full;
 pub(crate) struct Subscriber {
     pub(crate) cursor: u64,
     pub(crate) slot: u32,
+    /// Which of its connection's subscriptions this is, from 0.
+    pub(crate) nth: u16,
     pub(crate) encoding: Encoding,
 }
+
+// A subscription costs this much beside the connection, in a vector of them.
+const _: () = assert!(size_of::<Subscriber>() == 16);
 
 /// Where a connection's subscription stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -83,40 +94,63 @@ pub(crate) struct Local {
 /// All topics of a worker.
 #[derive(Debug)]
 pub(crate) struct Topics {
-    limits: Limits,
+    retention: Retention,
     homes: HashMap<TopicName, Home>,
-    homes_max: usize,
     /// All homes in turn: each is looked at now and then, so that what has expired leaves.
     round: VecDeque<TopicName>,
     pub(crate) locals: Slab<Local>,
     names: HashMap<TopicName, u32>,
     /// Locals whose subscribers are being sent to.
     sweeping: VecDeque<u32>,
+    /// The local that is looked at next for what has expired.
+    look: usize,
 }
 
 impl Topics {
-    /// At most `homes_max` topics have their home here.
-    pub(crate) fn new(limits: Limits, homes_max: usize) -> Self {
+    pub(crate) fn new(retention: Retention) -> Self {
         Self {
-            limits,
+            retention,
             homes: HashMap::new(),
-            homes_max,
             round: VecDeque::new(),
             locals: Slab::new(),
             names: HashMap::new(),
             sweeping: VecDeque::new(),
+            look: 0,
+        }
+    }
+
+    /// Whether there is anything that can expire.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.homes.is_empty() && self.locals.is_empty()
+    }
+
+    /// Looks at some of the topics for what has expired; at all of them in 64 calls, if there are not too many.
+    pub(crate) fn expire(&mut self, now_ms: u64) {
+        for _ in 0..(self.homes.len() / 64 + 1).min(EXPIRY_LOOKS_MAX) {
+            let Some(name) = self.round.pop_front() else { break };
+            let Some(home) = self.homes.get_mut(&name) else { continue };
+            if home.is_idle(now_ms) && now_ms.saturating_sub(home.touched_ms) >= self.retention.meta_ttl_ms {
+                self.homes.remove(&name);
+            } else {
+                self.round.push_back(name);
+            }
+        }
+        for _ in 0..(self.locals.len() / 64 + 1).min(EXPIRY_LOOKS_MAX) {
+            if let Some(copy) = self.locals.get_mut(self.look).and_then(|local| local.copy.as_mut()) {
+                copy.trim(now_ms);
+            }
+            self.look = if self.look < self.locals.capacity() { self.look + 1 } else { 0 };
         }
     }
 
     // --- At the home. ---
 
     fn home(&mut self, name: &TopicName, now_ms: u64, random: impl FnOnce() -> u64) -> Result<&mut Home, Full> {
-        self.look_round(now_ms);
         if !self.homes.contains_key(name) {
-            if self.homes.len() >= self.homes_max {
+            if self.homes.len() >= self.retention.homes_max {
                 self.make_room(now_ms)?;
             }
-            let log = Log::new(Epoch::from_random(random()), 0, self.limits);
+            let log = Log::new(Epoch::from_random(random()), self.retention.log);
             let home = Home { log, attached: Vec::new(), keys: Keys::default(), touched_ms: now_ms };
             self.homes.insert(name.clone(), home);
             self.round.push_back(name.clone());
@@ -124,19 +158,6 @@ impl Topics {
         let home = self.homes.get_mut(name).ok_or(Full)?;
         home.touched_ms = now_ms;
         Ok(home)
-    }
-
-    /// Looks at the next two homes: faster than they can be made, so every one has its turn.
-    fn look_round(&mut self, now_ms: u64) {
-        for _ in 0..2 {
-            let Some(name) = self.round.pop_front() else { return };
-            let Some(home) = self.homes.get_mut(&name) else { continue };
-            if home.is_idle(now_ms) && now_ms.saturating_sub(home.touched_ms) >= META_TTL_MS {
-                self.homes.remove(&name);
-            } else {
-                self.round.push_back(name);
-            }
-        }
     }
 
     /// Forgets the topic that has been idle for longest, of those that a bounded search finds.
@@ -160,19 +181,19 @@ impl Topics {
     pub(crate) fn publish(
         &mut self,
         name: &TopicName,
-        (kind, payload): (Kind, Box<[u8]>),
-        key: Option<&[u8]>,
+        publication: Publication,
         now_ms: u64,
         random: impl FnOnce() -> u64,
     ) -> Result<(Cursor, Option<Arc<Message>>), Full> {
+        let Publication { kind, payload, key } = publication;
         let home = self.home(name, now_ms, random)?;
-        if let Some(cursor) = key.and_then(|key| home.keys.get(key, now_ms)) {
+        if let Some(cursor) = key.as_ref().and_then(|key| home.keys.get(key, now_ms)) {
             return Ok((cursor, None));
         }
         home.log.trim(now_ms);
         let message = home.log.append(kind, payload, now_ms);
         if let Some(key) = key {
-            home.keys.insert(key, message.cursor, now_ms);
+            home.keys.insert(&key, message.cursor, now_ms);
         }
         Ok((message.cursor, Some(message)))
     }
@@ -187,7 +208,7 @@ impl Topics {
     pub(crate) fn resolve(
         &mut self,
         name: &TopicName,
-        from: From,
+        wanted: Wanted,
         limit: usize,
         attach: Option<u16>,
         now_ms: u64,
@@ -195,9 +216,9 @@ impl Topics {
     ) -> Result<Resolved, Full> {
         let home = self.home(name, now_ms, random)?;
         home.log.trim(now_ms);
-        let start = match from {
-            From::Since(since) => home.log.resolve(since),
-            From::Malformed(text) => home.log.gap(text),
+        let start = match wanted {
+            Wanted::Since(since) => home.log.resolve(since),
+            Wanted::Malformed(text) => home.log.gap(text),
         };
         if let Some(worker) = attach.filter(|worker| !home.attached.contains(worker)) {
             home.attached.push(worker);
@@ -222,8 +243,13 @@ impl Topics {
         copy.is_some_and(|copy| copy.contains(cursor)).then_some(topic)
     }
 
-    /// The home is being asked on behalf of one who will subscribe.
-    pub(crate) fn asking(&mut self, name: &TopicName) {
+    /// The number of a topic that somebody here subscribes to, or asks to.
+    pub(crate) fn number(&self, name: &TopicName) -> Option<u32> {
+        self.names.get(name).copied()
+    }
+
+    /// The home is being asked on behalf of one who will subscribe. The topic keeps its number until the answer is there.
+    pub(crate) fn asking(&mut self, name: &TopicName) -> u32 {
         let topic = *self.names.entry(name.clone()).or_insert_with(|| {
             self.locals.insert(Local {
                 name: name.clone(),
@@ -235,6 +261,7 @@ impl Topics {
             }) as u32
         });
         self.locals[topic as usize].asked += 1;
+        topic
     }
 
     /// The home has answered one who was [`asking`](Self::asking): the copy reaches back to the answer's start now.
@@ -244,8 +271,9 @@ impl Topics {
         let local = &mut self.locals[topic as usize];
         local.asked -= 1;
         let from = resolved.start.from;
-        if local.copy.as_ref().is_none_or(|copy| copy.slice_after(from.offset).is_none()) {
-            let mut copy = Copy::new(from.epoch, from.offset, self.limits);
+        let reaches_back = |copy: &Copy| copy.head().epoch == from.epoch && copy.slice_after(from.offset).is_some();
+        if !local.copy.as_ref().is_some_and(reaches_back) {
+            let mut copy = Copy::new(from.epoch, from.offset, self.retention.log);
             resolved.suffix.iter().for_each(|message| copy.push(Arc::clone(message)));
             local.copy = Some(copy);
         }
@@ -286,12 +314,27 @@ impl Topics {
         Place { topic, index: (subscribers.len() - 1) as u32 }
     }
 
-    /// Takes a subscriber out. Whoever stood last stands in its place now: that one's slot, to be told.
-    pub(crate) fn unsubscribe(&mut self, place: Place) -> Option<u32> {
+    /// Where a subscriber stands.
+    pub(crate) fn cursor(&self, place: Place) -> Option<Cursor> {
+        let local = &self.locals[place.topic as usize];
+        let offset = local.subscribers[place.index as usize].cursor;
+        Some(Cursor { epoch: local.copy.as_ref()?.head().epoch, offset })
+    }
+
+    /// Lets a subscriber go on behind the newest message, wherever it stood.
+    pub(crate) fn skip(&mut self, place: Place) -> Option<Cursor> {
+        let local = &mut self.locals[place.topic as usize];
+        let head = local.copy.as_ref()?.head();
+        local.subscribers[place.index as usize].cursor = head.offset;
+        Some(head)
+    }
+
+    /// Takes a subscriber out. Whoever stood last stands in its place now, and is to be told.
+    pub(crate) fn unsubscribe(&mut self, place: Place) -> Option<Subscriber> {
         let local = &mut self.locals[place.topic as usize];
         let index = place.index as usize;
         local.subscribers.swap_remove(index);
-        let moved = local.subscribers.get(index).map(|subscriber| subscriber.slot);
+        let moved = local.subscribers.get(index).copied();
         // The one that moved may have jumped over the sweep's position: it goes round once more, which costs a look
         // at a cursor for those that are served already.
         local.left = if local.left == 0 { 0 } else { local.subscribers.len() };
@@ -315,14 +358,14 @@ impl Topics {
         !self.sweeping.is_empty()
     }
 
-    /// The next subscriber to be sent to: its slot. Topics take turns at the end of a slice ([`Self::yield_turn`]).
-    pub(crate) fn next(&mut self) -> Option<u32> {
+    /// The next subscriber to be sent to. Topics take turns at the end of a slice ([`Self::yield_turn`]).
+    pub(crate) fn next(&mut self) -> Option<Place> {
         while let Some(&topic) = self.sweeping.front() {
             let local = &mut self.locals[topic as usize];
             if local.left > 0 && !local.subscribers.is_empty() {
                 local.left -= 1;
                 local.position = if local.position + 1 < local.subscribers.len() { local.position + 1 } else { 0 };
-                return Some(local.subscribers[local.position].slot);
+                return Some(Place { topic, index: local.position as u32 });
             }
             local.left = 0;
             self.sweeping.pop_front();
@@ -348,8 +391,12 @@ mod tests {
         TopicName::new(text).expect("a name")
     }
 
-    fn text(number: u64) -> (Kind, Box<[u8]>) {
-        (Kind::Text, number.to_string().into_bytes().into())
+    fn topics(log: Limits, homes_max: usize) -> Topics {
+        Topics::new(Retention { log, meta_ttl_ms: 86_400_000, homes_max })
+    }
+
+    fn text(number: u64) -> Publication {
+        number.to_string().into()
     }
 
     enum Mail {
@@ -379,13 +426,13 @@ mod tests {
 
     impl Scene {
         fn new() -> Self {
-            let (mut home, topic) = (Topics::new(LIMITS, 10), name("a"));
-            let (first, _) = home.publish(&topic, text(1), None, 0, || 1).expect("room");
+            let (mut home, topic) = (topics(LIMITS, 10), name("a"));
+            let (first, _) = home.publish(&topic, text(1), 0, || 1).expect("room");
             Self {
                 topic,
                 epoch: first.epoch,
                 home,
-                worker: Topics::new(LIMITS, 10),
+                worker: topics(LIMITS, 10),
                 to_home: VecDeque::new(),
                 to_worker: VecDeque::new(),
                 published: 1,
@@ -397,7 +444,7 @@ mod tests {
 
         fn publish(&mut self) {
             self.published += 1;
-            let (_, message) = self.home.publish(&self.topic, text(self.published), None, 0, || 1).expect("room");
+            let (_, message) = self.home.publish(&self.topic, text(self.published), 0, || 1).expect("room");
             if self.home.attached(&self.topic).contains(&1) {
                 self.to_worker.push_back(Mail::Append(message.expect("no key")));
             }
@@ -417,7 +464,8 @@ mod tests {
         }
 
         fn join(&mut self, slot: usize, topic: u32) {
-            let subscriber = Subscriber { cursor: self.seen[slot], slot: slot as u32, encoding: Encoding::Frame };
+            let subscriber =
+                Subscriber { cursor: self.seen[slot], slot: slot as u32, nth: 0, encoding: Encoding::Frame };
             self.places[slot] = Some(self.worker.subscribe(topic, subscriber));
             self.look(slot);
         }
@@ -425,7 +473,7 @@ mod tests {
         fn exit(&mut self, slot: usize) {
             let Some(place) = self.places[slot].take() else { return };
             if let Some(moved) = self.worker.unsubscribe(place) {
-                self.places[moved as usize] = Some(place);
+                self.places[moved.slot as usize] = Some(place);
             }
             if self.worker.retire(place.topic).is_some() {
                 self.to_home.push_back(Question::Detach);
@@ -435,7 +483,7 @@ mod tests {
         fn home_reads(&mut self) {
             match self.to_home.pop_front() {
                 Some(Question::Attach(slot, cursor)) => {
-                    let from = From::Since(Since::At(cursor));
+                    let from = Wanted::Since(Since::At(cursor));
                     let resolved = self.home.resolve(&self.topic, from, usize::MAX, Some(1), 0, || 1).expect("room");
                     self.to_worker.push_back(Mail::Answer(slot, resolved));
                 }
@@ -474,7 +522,9 @@ mod tests {
 
         fn sweep(&mut self) -> bool {
             let next = self.worker.next();
-            next.into_iter().for_each(|slot| self.look(slot as usize));
+            if let Some(Place { topic, index }) = next {
+                self.look(self.worker.locals[topic as usize].subscribers[index as usize].slot as usize);
+            }
             next.is_some()
         }
     }
@@ -507,36 +557,58 @@ mod tests {
 
     #[test]
     fn a_key_answers_with_the_first_cursor() {
-        let mut topics = Topics::new(LIMITS, 10);
-        let (first, message) = topics.publish(&name("a"), text(1), Some(b"k"), 0, || 1).expect("room");
+        let mut topics = topics(LIMITS, 10);
+        let (first, message) = topics.publish(&name("a"), text(1).idempotency_key("k"), 0, || 1).expect("room");
         assert!(message.is_some());
-        let (again, message) = topics.publish(&name("a"), text(2), Some(b"k"), 0, || 1).expect("room");
+        let (again, message) = topics.publish(&name("a"), text(2).idempotency_key("k"), 0, || 1).expect("room");
         assert_eq!((again, message.is_none()), (first, true));
-        assert_ne!(topics.publish(&name("b"), text(2), Some(b"k"), 0, || 2).expect("room").0, first);
+        assert_ne!(topics.publish(&name("b"), text(2).idempotency_key("k"), 0, || 2).expect("room").0, first);
     }
 
     #[test]
     fn idle_topics_make_room_and_others_do_not() {
         let limits = Limits { messages: 10, bytes: 1 << 20, age_ms: 1000 };
-        let mut topics = Topics::new(limits, 3);
+        let mut topics = topics(limits, 3);
         for (at, topic) in ["a", "b", "c"].into_iter().enumerate() {
-            topics.publish(&name(topic), text(1), None, at as u64, || 1).expect("room");
+            topics.publish(&name(topic), text(1), at as u64, || 1).expect("room");
         }
         let read = |topics: &mut Topics, topic: &str, now_ms| {
             topics
-                .resolve(&name(topic), From::Since(Since::Latest), 0, None, now_ms, || 2)
+                .resolve(&name(topic), Wanted::Since(Since::Latest), 0, None, now_ms, || 2)
                 .map(|found| found.start.from)
         };
         assert_eq!(read(&mut topics, "d", 500), Err(Full), "all of them have messages");
-        topics.resolve(&name("a"), From::Since(Since::Latest), 0, Some(1), 1500, || 2).expect("it is there");
+        topics.resolve(&name("a"), Wanted::Since(Since::Latest), 0, Some(1), 1500, || 2).expect("it is there");
         let b = read(&mut topics, "b", 1600).expect("it is there");
         assert!(read(&mut topics, "d", 1700).is_ok(), "c, idle for longest, has left");
         assert_eq!(read(&mut topics, "b", 1800), Ok(b), "the same epoch and offset");
         assert_eq!(topics.homes.len(), 3);
         // A day later whoever is idle has left by the time that its turn has come.
-        for round in 0..5 {
-            read(&mut topics, "a", 1800 + META_TTL_MS + round).expect("attached");
+        for _ in 0..5 {
+            topics.expire(1800 + 86_400_000);
         }
-        assert_eq!(topics.homes.len(), 1);
+        assert_eq!(topics.homes.len(), 1, "somebody is attached to a");
+    }
+
+    #[test]
+    fn what_has_expired_leaves_though_nobody_touches_it() {
+        let mut topics = topics(Limits { messages: 10, bytes: 1 << 20, age_ms: 1000 }, 1000);
+        for number in 0..300 {
+            let topic = name(&format!("t{number}"));
+            let local = topics.asking(&topic);
+            let start = Wanted::Since(Since::Latest);
+            let resolved = topics.resolve(&topic, start, 9, Some(1), 0, || 1).expect("room");
+            assert_eq!(topics.answered(&topic, &resolved), local);
+            let (_, message) = topics.publish(&topic, text(number), 0, || 1).expect("room");
+            topics.append(&topic, &message.expect("no key"), 0);
+        }
+        let kept = |topics: &Topics| {
+            let copies = topics.locals.iter().filter_map(|(_, local)| local.copy.as_ref());
+            topics.homes.values().filter(|home| !home.log.is_empty()).count()
+                + copies.filter(|copy| copy.after(0).len() > 0).count()
+        };
+        assert_eq!(kept(&topics), 600);
+        (0..200).for_each(|_| topics.expire(1001));
+        assert_eq!(kept(&topics), 0);
     }
 }

@@ -1,13 +1,9 @@
 //! Which publications were made already, by their `Idempotency-Key`.
 
 use super::cursor::Cursor;
+use crate::limits::{IDEMPOTENCY_KEYS_MAX, IDEMPOTENCY_MS};
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
-
-/// How long a key is remembered.
-const KEY_AGE_MS: u64 = 5 * 60 * 1000;
-/// How many keys a topic remembers: with keys of 36 bytes (a UUID) about 1.5 MB.
-const KEYS_MAX: usize = 10_000;
 
 /// The keys of one topic, each with the cursor of the first publication. An empty one has no memory.
 ///
@@ -20,12 +16,6 @@ pub(crate) struct Keys {
 }
 
 impl Keys {
-    /// How many are remembered, expired ones included.
-    #[cfg(test)]
-    pub(crate) fn len(&self) -> usize {
-        self.order.len()
-    }
-
     /// What the publication with this key was answered, if that was less than five minutes ago.
     pub(crate) fn get(&self, key: &[u8], now_ms: u64) -> Option<Cursor> {
         let &(cursor, time_ms) = self.cursors.get(key)?;
@@ -40,7 +30,7 @@ impl Keys {
         if self.cursors.contains_key(key) {
             return;
         }
-        if self.order.len() == KEYS_MAX {
+        if self.order.len() == IDEMPOTENCY_KEYS_MAX {
             self.pop();
         }
         let key: Arc<[u8]> = key.into();
@@ -58,12 +48,6 @@ impl Keys {
         }
     }
 
-    /// When the oldest key expires.
-    #[cfg(test)]
-    pub(crate) fn next_expiry(&self) -> Option<u64> {
-        self.order.front().map(|&(_, time_ms)| time_ms.saturating_add(KEY_AGE_MS))
-    }
-
     fn pop(&mut self) {
         let (key, _) = self.order.pop_front().expect("only called when there is one");
         self.cursors.remove(&key);
@@ -71,7 +55,7 @@ impl Keys {
 }
 
 fn is_expired(time_ms: u64, now_ms: u64) -> bool {
-    now_ms >= time_ms.saturating_add(KEY_AGE_MS)
+    now_ms >= time_ms.saturating_add(IDEMPOTENCY_MS)
 }
 
 #[cfg(test)]
@@ -89,12 +73,11 @@ mod tests {
         assert_eq!(keys.get(b"a", 0), None);
         keys.insert(b"a", at(1), 1000);
         keys.insert(b"a", at(2), 2000);
-        assert_eq!(keys.next_expiry(), Some(301_000), "its time is that of the first");
         assert_eq!(keys.get(b"a", 300_999), Some(at(1)));
         assert_eq!(keys.get(b"a", 301_000), None);
         assert_eq!(keys.get(b"A", 1000), None);
         keys.insert(b"a", at(3), 301_000);
-        assert_eq!((keys.get(b"a", 301_000), keys.len()), (Some(at(3)), 1));
+        assert_eq!((keys.get(b"a", 301_000), keys.order.len()), (Some(at(3)), 1));
     }
 
     #[test]
@@ -104,14 +87,13 @@ mod tests {
         for number in 0..10_003 {
             keys.insert(&key(number), at(number), number);
         }
-        assert_eq!((keys.len(), keys.cursors.len()), (10_000, 10_000));
+        assert_eq!((keys.order.len(), keys.cursors.len()), (10_000, 10_000));
         assert_eq!((keys.get(&key(2), 10_003), keys.get(&key(3), 10_003)), (None, Some(at(3))));
         assert_eq!(keys.get(&key(10_002), 10_003), Some(at(10_002)));
         keys.expire(300_000 + 5000);
-        assert_eq!((keys.len(), keys.cursors.len()), (5002, 5002));
+        assert_eq!((keys.order.len(), keys.cursors.len()), (5002, 5002));
         keys.expire(u64::MAX);
-        assert_eq!((keys.len(), keys.cursors.len(), keys.order.capacity()), (0, 0, 0));
-        assert_eq!(keys.next_expiry(), None);
+        assert_eq!((keys.order.len(), keys.cursors.len(), keys.order.capacity()), (0, 0, 0));
     }
 
     #[test]
@@ -122,6 +104,6 @@ mod tests {
         assert_eq!((keys.get(b"a", 0), keys.get(b"b", 0)), (Some(at(1)), Some(at(2))));
         assert_eq!(keys.get(b"b", 799_999), Some(at(2)), "it counts as published when `a` was");
         keys.expire(800_000);
-        assert_eq!(keys.len(), 0);
+        assert_eq!(keys.order.len(), 0);
     }
 }

@@ -3,15 +3,13 @@
 //! A publication is checked once and then passed on as it came, so nothing is built here: the check is one walk
 //! over the bytes, without recursion and without memory. What encloses a value is a bit: object or array.
 
+use crate::limits::JSON_DEPTH_MAX;
 use std::fmt;
 
-/// How deep arrays and objects may nest (section 9 lets an implementation set limits): one bit each in a `u128`.
-const DEPTH_MAX: u32 = 128;
-
-/// What stands at `at` (bytes; the length of the text if it ends too early) is not what the grammar asks for.
+/// A text is no JSON (RFC 8259).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct JsonError {
-    /// The first byte that does not fit.
+pub struct JsonError {
+    /// The first byte that does not fit; the length of the text if it ends too early.
     pub(crate) at: usize,
     /// What would have fitted.
     pub(crate) expected: &'static str,
@@ -22,6 +20,8 @@ impl fmt::Display for JsonError {
         write!(f, "expected {} at byte {}", self.expected, self.at)
     }
 }
+
+impl std::error::Error for JsonError {}
 
 /// Whether the whole of `text` is one JSON value, in UTF-8 (section 8.1) without a byte order mark. Names may
 /// repeat (section 4) and surrogates may stand alone (section 8.2): the grammar allows both.
@@ -128,7 +128,7 @@ impl Walk<'_> {
     }
 
     fn open(&mut self, is_object: bool) -> Result<(), JsonError> {
-        if self.depth == DEPTH_MAX {
+        if self.depth == JSON_DEPTH_MAX {
             return self.expected("at most 128 levels of arrays and objects");
         }
         self.depth += 1;

@@ -10,6 +10,7 @@
 
 use super::cursor::{Cursor, Epoch, Gap, Since};
 use super::message::{Kind, Message};
+use crate::limits::LINGER;
 use std::collections::{VecDeque, vec_deque};
 use std::sync::Arc;
 
@@ -25,9 +26,8 @@ pub(crate) struct Limits {
 }
 
 impl Limits {
-    /// What a topic without history keeps for those who are still being sent to. The minute is far above any
-    /// write-stall limit, and keeps a million quiet topics from holding their last messages for ever.
-    pub(crate) const LINGER: Self = Self { messages: 256, bytes: 256 << 10, age_ms: 60_000 };
+    /// What a topic without history keeps for those who are still being sent to.
+    pub(crate) const LINGER: Self = Self { messages: LINGER.0, bytes: LINGER.1, age_ms: LINGER.2 };
 
     /// Whether readers can come back to a position.
     pub(crate) fn has_history(&self) -> bool {
@@ -140,9 +140,9 @@ pub(crate) struct Log {
 }
 
 impl Log {
-    /// An empty log. The epoch is new and random, or with `head` that of a log of which nothing else is left.
-    pub(crate) fn new(epoch: Epoch, head: u64, limits: Limits) -> Self {
-        Self { run: Run::new(epoch, head, limits) }
+    /// An empty log. The epoch is new and random.
+    pub(crate) fn new(epoch: Epoch, limits: Limits) -> Self {
+        Self { run: Run::new(epoch, 0, limits) }
     }
 
     /// Appends a message at the next offset, and trims.
@@ -159,12 +159,6 @@ impl Log {
         self.run.trim(now_ms);
     }
 
-    /// When [`trim`](Self::trim) has something to do; never, if nothing is kept or age does not count.
-    #[cfg(test)]
-    pub(crate) fn next_expiry(&self) -> Option<u64> {
-        self.run.next_expiry()
-    }
-
     /// The position behind the newest message.
     pub(crate) fn head(&self) -> Cursor {
         self.run.cursor(self.run.head())
@@ -178,18 +172,6 @@ impl Log {
     /// Whether nothing is kept.
     pub(crate) fn is_empty(&self) -> bool {
         self.run.entries.is_empty()
-    }
-
-    /// How many messages are kept, lingering ones included.
-    #[cfg(test)]
-    pub(crate) fn len(&self) -> usize {
-        self.run.entries.len()
-    }
-
-    /// The sum of the sizes of what is kept.
-    #[cfg(test)]
-    pub(crate) fn bytes(&self) -> usize {
-        self.run.bytes
     }
 
     /// Where a reader starts who asks for `since`, and what it has missed: a gap is another epoch, a position
@@ -212,13 +194,6 @@ impl Log {
     /// What is kept behind `offset`.
     pub(crate) fn after(&self, offset: u64) -> Suffix<'_> {
         self.run.after(offset)
-    }
-
-    /// What comes next for a reader at `offset`, lingering messages included; `None` if it lags: its next message
-    /// is no longer kept.
-    #[cfg(test)]
-    pub(crate) fn slice_after(&self, offset: u64) -> Option<Suffix<'_>> {
-        self.run.slice_after(offset)
     }
 }
 
@@ -249,12 +224,6 @@ impl Copy {
         self.run.trim(now_ms);
     }
 
-    /// When [`trim`](Self::trim) has something to do.
-    #[cfg(test)]
-    pub(crate) fn next_expiry(&self) -> Option<u64> {
-        self.run.next_expiry()
-    }
-
     /// The position behind the newest message that has come.
     pub(crate) fn head(&self) -> Cursor {
         self.run.cursor(self.run.head())
@@ -270,7 +239,8 @@ impl Copy {
         self.run.after(offset)
     }
 
-    /// As [`Log::slice_after`]. A reader may be ahead of the copy, if the home placed it: it waits.
+    /// What comes next for a reader at `offset`, lingering messages included; `None` if it lags: its next message
+    /// is no longer kept. A reader may be ahead of the copy, if the home placed it: it waits.
     pub(crate) fn slice_after(&self, offset: u64) -> Option<Suffix<'_>> {
         self.run.slice_after(offset)
     }
@@ -291,7 +261,7 @@ mod tests {
     }
 
     fn log(limits: Limits, messages: u64) -> Log {
-        let mut log = Log::new(epoch(), 0, limits);
+        let mut log = Log::new(epoch(), limits);
         for number in 0..messages {
             log.append(Kind::Text, b"x"[..].into(), number);
         }
@@ -316,8 +286,8 @@ mod tests {
         assert_eq!((log.head(), log.oldest()), (at(0), at(0)));
         let message = log.append(Kind::Json, b"{}"[..].into(), 5);
         assert_eq!((message.cursor, message.kind, message.time_ms), (at(1), Kind::Json, 5));
-        assert_eq!((log.head(), log.oldest(), log.len()), (at(1), at(0), 1));
-        assert_eq!(log.next_expiry(), None, "age does not count");
+        assert_eq!((log.head(), log.oldest(), log.run.entries.len()), (at(1), at(0), 1));
+        assert_eq!(log.run.next_expiry(), None, "age does not count");
     }
 
     #[test]
@@ -341,11 +311,11 @@ mod tests {
     #[test]
     fn a_reader_lags_when_its_next_message_is_gone() {
         let log = log(Limits { messages: 3, ..EVERYTHING }, 10);
-        assert!(log.slice_after(6).is_none());
-        assert_eq!(log.slice_after(7).map(offsets), Some(vec![8, 9, 10]));
-        assert_eq!(log.slice_after(9).map(offsets), Some(vec![10]));
-        assert_eq!(log.slice_after(10).map(offsets), Some(vec![]));
-        assert_eq!(log.slice_after(u64::MAX).map(offsets), Some(vec![]));
+        assert!(log.run.slice_after(6).is_none());
+        assert_eq!(log.run.slice_after(7).map(offsets), Some(vec![8, 9, 10]));
+        assert_eq!(log.run.slice_after(9).map(offsets), Some(vec![10]));
+        assert_eq!(log.run.slice_after(10).map(offsets), Some(vec![]));
+        assert_eq!(log.run.slice_after(u64::MAX).map(offsets), Some(vec![]));
         assert_eq!(offsets(log.after(0)), [8, 9, 10]);
     }
 
@@ -354,12 +324,12 @@ mod tests {
         let mut log = log(Limits { messages: 10, bytes: 1000, age_ms: 50 }, 0);
         log.append(Kind::Bytes, vec![0; 10].into(), 0);
         log.append(Kind::Bytes, vec![0; 2000].into(), 10);
-        assert_eq!((log.len(), log.oldest()), (1, at(1)));
-        assert_eq!(log.next_expiry(), Some(60));
+        assert_eq!((log.run.entries.len(), log.oldest()), (1, at(1)));
+        assert_eq!(log.run.next_expiry(), Some(60));
         log.trim(59);
-        assert_eq!(log.len(), 1);
+        assert_eq!(log.run.entries.len(), 1);
         log.trim(60);
-        assert_eq!((log.len(), log.bytes(), log.next_expiry()), (0, 0, None));
+        assert_eq!((log.run.entries.len(), log.run.bytes, log.run.next_expiry()), (0, 0, None));
         assert_eq!((log.head(), log.oldest()), (at(2), at(2)));
         assert_eq!(log.resolve(Since::At(at(2))), started(at(2)), "no gap: nothing was missed");
         assert_eq!(log.resolve(Since::At(at(1))), gapped(at(1), at(2)));
@@ -368,8 +338,8 @@ mod tests {
     #[test]
     fn without_history_messages_linger_but_nobody_comes_back_to_them() {
         let mut log = log(Limits { messages: 0, bytes: 0, age_ms: 0 }, 300);
-        assert_eq!(log.slice_after(44).map(Iterator::count), Some(256));
-        assert!(log.slice_after(43).is_none());
+        assert_eq!(log.run.slice_after(44).map(Iterator::count), Some(256));
+        assert!(log.run.slice_after(43).is_none());
         assert_eq!(log.resolve(Since::Earliest), started(at(300)));
         assert_eq!(log.resolve(Since::Latest), started(at(300)));
         assert_eq!(log.resolve(Since::At(at(300))), started(at(300)));
@@ -381,14 +351,6 @@ mod tests {
         assert_eq!(offsets(log.after(0)), [302]);
         log.append(Kind::Bytes, vec![0; 300 << 10].into(), 300);
         assert_eq!(offsets(log.after(0)), [303], "the newest is always there to be sent");
-    }
-
-    #[test]
-    fn a_log_goes_on_where_it_was() {
-        let mut log = Log::new(epoch(), 41, EVERYTHING);
-        assert_eq!(log.resolve(Since::At(at(41))), started(at(41)));
-        assert_eq!(log.resolve(Since::At(at(40))), gapped(at(40), at(41)));
-        assert_eq!(log.append(Kind::Text, [].into(), 0).cursor, at(42));
     }
 
     #[test]
@@ -408,7 +370,7 @@ mod tests {
         assert_eq!((copy.head(), offsets(copy.after(0))), (at(6), vec![4, 5, 6]));
         assert!(copy.contains(at(3)) && !copy.contains(at(2)));
         assert!(!copy.contains(Cursor { epoch: Epoch::from_random(2), offset: 4 }));
-        assert_eq!(copy.next_expiry(), Some(103));
+        assert_eq!(copy.run.next_expiry(), Some(103));
         copy.trim(104);
         assert_eq!(offsets(copy.after(0)), [6]);
         copy.trim(105);
@@ -480,7 +442,7 @@ mod tests {
             bytes: random.below(8) as usize * Message::OVERHEAD_BYTES,
             age_ms: 1 + random.below(60),
         };
-        let mut log = Log::new(epoch(), 0, limits);
+        let mut log = Log::new(epoch(), limits);
         let mut copy: Option<Copy> = None;
         let mut oracle = Oracle { all: Vec::new(), gone: 0, limits };
         let mut now_ms = 0;
@@ -503,13 +465,13 @@ mod tests {
 
             let (head, gone) = (oracle.all.len() as u64, oracle.gone as u64);
             let kept = &oracle.all[oracle.gone..];
-            assert_eq!((log.head(), log.len()), (at(head), kept.len()), "{said}");
-            assert_eq!(log.bytes(), kept.iter().map(|&(size, _)| size).sum(), "{said}");
+            assert_eq!((log.head(), log.run.entries.len()), (at(head), kept.len()), "{said}");
+            assert_eq!(log.run.bytes, kept.iter().map(|&(size, _)| size).sum(), "{said}");
             let age_ms = limits.kept().age_ms;
-            assert_eq!(log.next_expiry(), kept.first().map(|&(_, time_ms)| time_ms + age_ms), "{said}");
+            assert_eq!(log.run.next_expiry(), kept.first().map(|&(_, time_ms)| time_ms + age_ms), "{said}");
             for offset in gone.saturating_sub(2)..=head + 2 {
                 let expected = (offset >= gone).then(|| (offset + 1..=head).collect::<Vec<_>>());
-                assert_eq!(log.slice_after(offset).map(offsets), expected, "{said}");
+                assert_eq!(log.run.slice_after(offset).map(offsets), expected, "{said}");
                 assert_eq!(offsets(log.after(offset)), (offset.max(gone) + 1..=head).collect::<Vec<_>>(), "{said}");
                 let other = Cursor { epoch: Epoch::from_random(2), offset };
                 for cursor in [at(offset), other] {
@@ -518,7 +480,7 @@ mod tests {
                     assert_eq!(log.resolve(Since::At(cursor)), expected, "{said}");
                 }
                 if let Some(suffix) = copy.slice_after(offset) {
-                    assert_eq!(Some(offsets(suffix)), log.slice_after(offset).map(offsets), "{said}");
+                    assert_eq!(Some(offsets(suffix)), log.run.slice_after(offset).map(offsets), "{said}");
                 }
                 assert!(!copy.contains(at(offset)) || log.resolve(Since::At(at(offset))).gap.is_none(), "{said}");
             }

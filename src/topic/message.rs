@@ -1,9 +1,8 @@
 //! A message in a topic: what it is, and its encodings, each made once and shared by everybody.
 
-use super::cursor::Cursor;
-use super::json::{self, JsonError};
+use super::cursor::{Cursor, Gap};
+use super::json;
 use base64::engine::{Engine, general_purpose::STANDARD};
-use std::fmt;
 use std::sync::{Arc, OnceLock};
 
 /// What a payload is.
@@ -31,6 +30,18 @@ pub(crate) enum Encoding {
     Element,
 }
 
+impl Encoding {
+    /// How a gap is said; `None` where there is no place for it: a bare frame is a message.
+    pub(crate) fn gap(self, gap: &Gap) -> Option<Vec<u8>> {
+        match self {
+            Self::Frame => None,
+            Self::JsonFrame => Some(framed(OPCODE_TEXT, gap.json().as_bytes())),
+            Self::Event => Some(format!("event: gap\nid: {}\ndata: {}\n\n", gap.resumed, gap.json()).into_bytes()),
+            Self::Element => Some(gap.json().into_bytes()),
+        }
+    }
+}
+
 /// The encodings that are stored: an element is the payload of the JSON frame, and has no memory of its own.
 const STORED: usize = 3;
 
@@ -55,7 +66,7 @@ impl Message {
     /// characters: 6 times).
     pub(crate) const OVERHEAD_BYTES: usize = size_of::<Self>() + 2 * size_of::<usize>() + size_of::<Arc<Self>>() + 32;
 
-    /// A message. The payload of text and JSON is what [`kind_of`] called so.
+    /// A message. A [`Publication`](super::Publication) has seen to it that the payload is of its kind.
     pub(crate) fn new(cursor: Cursor, kind: Kind, payload: Box<[u8]>, time_ms: u64) -> Self {
         debug_assert!(kind == Kind::Bytes || std::str::from_utf8(&payload).is_ok());
         Self { cursor, kind, payload, time_ms, encodings: Default::default() }
@@ -168,115 +179,6 @@ fn push_data_lines(out: &mut Vec<u8>, text: &[u8]) {
         let Some(end) = end else { return };
         rest = &rest[end + if rest[end..].starts_with(b"\r\n") { 2 } else { 1 }..];
     }
-}
-
-/// Why a body cannot be published as what it says it is; the client's fault.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum KindError {
-    /// `application/json` that is not (400).
-    NotJson {
-        /// The first byte that does not fit.
-        at: usize,
-        /// What would have fitted.
-        expected: &'static str,
-    },
-    /// Text that is not UTF-8 (400).
-    NotUtf8 {
-        /// The first byte that is not.
-        at: usize,
-    },
-    /// Text in another charset (415).
-    Charset,
-}
-
-impl fmt::Display for KindError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match *self {
-            Self::NotJson { at, expected } => {
-                write!(f, "send JSON, or another Content-Type: {}", JsonError { at, expected })
-            }
-            Self::NotUtf8 { at } => {
-                write!(f, "send text as UTF-8, or as application/octet-stream: byte {at} is not UTF-8")
-            }
-            Self::Charset => f.write_str("send text as UTF-8: no other charset is supported"),
-        }
-    }
-}
-
-impl std::error::Error for KindError {}
-
-/// What a published body is, by its `Content-Type` (RFC 9110, section 8.3): `application/json` is JSON, `text/*`
-/// and forms are text, without a type text if it can be, anything else bytes.
-///
-/// A charset is looked for on text only: JSON defines none (RFC 8259, section 11).
-pub(crate) fn kind_of(content_type: Option<&str>, body: &[u8]) -> Result<Kind, KindError> {
-    let utf8 = || std::str::from_utf8(body).map_err(|error| KindError::NotUtf8 { at: error.valid_up_to() });
-    let content_type = content_type.unwrap_or_default();
-    let (media_type, parameters) = content_type.split_once(';').unwrap_or((content_type, ""));
-    match media_type.trim_matches(OWS).to_ascii_lowercase().as_str() {
-        "" => Ok(utf8().map_or(Kind::Bytes, |_| Kind::Text)),
-        "application/json" => match json::validate(body) {
-            Ok(()) => Ok(Kind::Json),
-            Err(JsonError { at, expected }) => Err(KindError::NotJson { at, expected }),
-        },
-        media_type if media_type.starts_with("text/") || media_type == "application/x-www-form-urlencoded" => {
-            if !Parameters(parameters).all(|(name, value)| !name.eq_ignore_ascii_case("charset") || is_utf8(&value)) {
-                return Err(KindError::Charset);
-            }
-            utf8().map(|_| Kind::Text)
-        }
-        _ => Ok(Kind::Bytes),
-    }
-}
-
-/// Optional white space (RFC 9110, section 5.6.3).
-const OWS: [char; 2] = [' ', '\t'];
-
-/// UTF-8, or a part of it.
-fn is_utf8(charset: &str) -> bool {
-    charset.eq_ignore_ascii_case("utf-8") || charset.eq_ignore_ascii_case("us-ascii")
-}
-
-/// What is behind a media type: names and unquoted values (RFC 9110, section 5.6.6). Lenient: what is no
-/// parameter is passed over, and a quote that is not closed ends with the field.
-struct Parameters<'a>(&'a str);
-
-impl<'a> Iterator for Parameters<'a> {
-    type Item = (&'a str, String);
-
-    fn next(&mut self) -> Option<Self::Item> {
-        while !self.0.is_empty() {
-            let (name, rest) = self.0.split_at(self.0.find(['=', ';']).unwrap_or(self.0.len()));
-            let Some(value) = rest.strip_prefix('=') else {
-                self.0 = rest.strip_prefix(';').unwrap_or_default();
-                continue;
-            };
-            let (value, rest) = match value.trim_start_matches(OWS).strip_prefix('"') {
-                Some(quoted) => unquoted(quoted),
-                None => {
-                    let (value, rest) = value.split_at(value.find(';').unwrap_or(value.len()));
-                    (value.trim_matches(OWS).to_owned(), rest)
-                }
-            };
-            self.0 = rest.split_once(';').map_or("", |(_, rest)| rest);
-            return Some((name.trim_matches(OWS), value));
-        }
-        None
-    }
-}
-
-/// The value of a quoted string without its opening quote (section 5.6.4), and what is behind it.
-fn unquoted(quoted: &str) -> (String, &str) {
-    let mut value = String::new();
-    let mut chars = quoted.chars();
-    while let Some(char) = chars.next() {
-        match char {
-            '"' => break,
-            '\\' => value.extend(chars.next()),
-            _ => value.push(char),
-        }
-    }
-    (value, chars.as_str())
 }
 
 #[cfg(test)]
@@ -409,51 +311,5 @@ mod tests {
             expected.push(("abcdefgh-7".into(), "base64".into(), STANDARD.encode(payload)));
         }
         assert_eq!(event_source(&stream), expected);
-    }
-
-    #[test]
-    fn a_body_is_what_its_type_says() {
-        for (content_type, kind) in [
-            ("application/json", Kind::Json),
-            ("Application/JSON; charset=utf-8", Kind::Json),
-            ("application/json;charset=utf-16", Kind::Json),
-            ("text/plain", Kind::Text),
-            (" TEXT/html ; Charset=UTF-8", Kind::Text),
-            ("text/plain;charset=\"utf-8\"", Kind::Text),
-            ("text/plain;charset=\"ut\\f-8\"", Kind::Text),
-            ("text/plain; charset=us-ascii", Kind::Text),
-            ("text/plain; x=\";charset=latin1;\"; charset=utf-8", Kind::Text),
-            ("text/plain; x=\"\\\";charset=latin1\"", Kind::Text),
-            ("text/plain;;flag; =; charset=utf-8;", Kind::Text),
-            ("application/x-www-form-urlencoded", Kind::Text),
-            ("application/octet-stream", Kind::Bytes),
-            ("application/json5", Kind::Bytes),
-            ("application/problem+json", Kind::Bytes),
-            ("image/svg+xml; charset=latin1", Kind::Bytes),
-            ("text", Kind::Bytes),
-            ("", Kind::Text),
-        ] {
-            assert_eq!(kind_of(Some(content_type), b"12"), Ok(kind), "{content_type}");
-        }
-        assert_eq!(kind_of(None, "\u{e9}".as_bytes()), Ok(Kind::Text));
-        assert_eq!(kind_of(None, b"\xe9"), Ok(Kind::Bytes));
-        assert_eq!(kind_of(None, b""), Ok(Kind::Text));
-        assert_eq!(kind_of(Some("image/png"), b"\xff"), Ok(Kind::Bytes));
-    }
-
-    #[test]
-    fn a_body_that_is_not_what_its_type_says_is_refused() {
-        for charset in ["latin1", "\"iso-8859-1\"", "\"utf-16", "utf-8x", "", "\"\"", "utf-8; charset=latin1"] {
-            for media_type in ["text/plain", "application/x-www-form-urlencoded"] {
-                let content_type = format!("{media_type}; a=\"b\"; CHARSET={charset}");
-                assert_eq!(kind_of(Some(&content_type), b"x"), Err(KindError::Charset), "{content_type}");
-            }
-        }
-        assert_eq!(kind_of(Some("text/plain"), b"ab\xff"), Err(KindError::NotUtf8 { at: 2 }));
-        assert!(matches!(kind_of(Some("application/json"), b"[1,]"), Err(KindError::NotJson { at: 3, .. })));
-        assert!(matches!(kind_of(Some("application/json"), b"\"\xff\""), Err(KindError::NotJson { at: 1, .. })));
-        assert!(matches!(kind_of(Some("application/json"), b""), Err(KindError::NotJson { at: 0, .. })));
-        let said = kind_of(Some("application/json"), b"[1,]").unwrap_err().to_string();
-        assert_eq!(said, "send JSON, or another Content-Type: expected a value at byte 3");
     }
 }

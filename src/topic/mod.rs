@@ -8,9 +8,9 @@
 //! | question | answered by |
 //! |---|---|
 //! | where does this request start, and is that a gap? | [`Log::resolve`], at the home only |
-//! | what comes next, or did this reader lag? | [`Log::slice_after`], [`Copy::slice_after`] |
+//! | what comes next, or did this reader lag? | [`Copy::slice_after`] |
 //! | may a stream start without asking the home? | [`Copy::contains`] |
-//! | what is this body? | [`kind_of`] |
+//! | what is this body? | [`Publication::of_body`] |
 
 mod cursor;
 mod hub;
@@ -19,10 +19,15 @@ mod json;
 mod log;
 mod message;
 mod name;
+mod publication;
 
-pub(crate) use self::hub::{From, Place, Resolved, Subscriber, Topics};
+pub(crate) use self::hub::{Place, Resolved, Retention, Subscriber, Topics, Wanted};
 pub(crate) use self::log::{Copy, Limits, Log, Start};
-pub(crate) use cursor::{Cursor, Epoch, Gap, Since};
+pub use cursor::{Cursor, CursorError, Since};
+pub(crate) use cursor::{Epoch, Gap};
 pub(crate) use idempotency::Keys;
-pub(crate) use message::{Encoding, Kind, KindError, Message, kind_of};
+pub use json::JsonError;
+pub(crate) use message::{Encoding, Message};
 pub use name::{NameError, TopicName};
+pub(crate) use publication::KindError;
+pub use publication::Publication;

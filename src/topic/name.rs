@@ -1,11 +1,9 @@
 //! What a topic is called, and which worker is its home.
 
+use crate::limits::TOPIC_NAME_BYTES_MAX;
 use std::borrow::Borrow;
 use std::fmt;
 use std::sync::Arc;
-
-/// The longest name, in bytes after decoding.
-const NAME_BYTES_MAX: usize = 255;
 
 /// A topic's name: 1 to 255 bytes of 0x21-0x7E, neither `.` nor `..`, which URL libraries resolve away. Cloning
 /// counts a reference.
@@ -38,7 +36,7 @@ impl TopicName {
         match name {
             "" => Err(NameError::Empty),
             "." | ".." => Err(NameError::Dots),
-            _ if name.len() > NAME_BYTES_MAX => Err(NameError::TooLong),
+            _ if name.len() > TOPIC_NAME_BYTES_MAX => Err(NameError::TooLong),
             _ => Ok(Self(name.into())),
         }
     }
@@ -46,7 +44,7 @@ impl TopicName {
     /// The name in a path segment of a URL, percent-decoded once. Any byte may be escaped; everything outside
     /// `A-Za-z0-9_.:~-` must be.
     pub(crate) fn from_path_segment(segment: &[u8]) -> Result<Self, NameError> {
-        let mut name = String::with_capacity(segment.len().min(NAME_BYTES_MAX));
+        let mut name = String::with_capacity(segment.len().min(TOPIC_NAME_BYTES_MAX));
         let mut at = 0;
         while at < segment.len() {
             let (byte, length) = match segment[at] {
@@ -57,7 +55,7 @@ impl TopicName {
             if !byte.is_ascii_graphic() {
                 return Err(NameError::Byte { at });
             }
-            if name.len() == NAME_BYTES_MAX {
+            if name.len() == TOPIC_NAME_BYTES_MAX {
                 return Err(NameError::TooLong); // no need to read on: a segment may be as long as a head
             }
             name.push(char::from(byte));
@@ -125,8 +123,8 @@ impl fmt::Debug for TopicName {
 impl fmt::Display for NameError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Empty => write!(f, "give the topic a name of 1 to {NAME_BYTES_MAX} bytes"),
-            Self::TooLong => write!(f, "shorten the topic's name to at most {NAME_BYTES_MAX} bytes"),
+            Self::Empty => write!(f, "give the topic a name of 1 to {TOPIC_NAME_BYTES_MAX} bytes"),
+            Self::TooLong => write!(f, "shorten the topic's name to at most {TOPIC_NAME_BYTES_MAX} bytes"),
             Self::Dots => f.write_str("choose a topic name other than `.` and `..`"),
             Self::Byte { at } => {
                 write!(f, "use only printable ASCII without spaces (0x21-0x7E) in a topic's name: see byte {at}")

@@ -3,8 +3,8 @@
 use super::{Kernel, Worker, token};
 use crate::conn::Conn;
 use crate::error::Refused;
-use crate::http::{Manner, Response};
-use crate::limits::{ACCEPT_PAUSE_MS, ACCEPTS_PER_TURN};
+use crate::http::{Fields, Head, HeadScan, Manner, Response, cross_origin, wants_events};
+use crate::limits::{ACCEPT_PAUSE_MS, ACCEPTS_PER_TURN, EVENT_SOURCE_BUSY_RETRY_MS};
 use crate::service::Service;
 use crate::sys;
 use crate::time::Millis;
@@ -125,9 +125,10 @@ impl<S: Service, K: Kernel> Worker<S, K> {
         self.port().metrics.turned_away.add(1);
         let (slot, serial) = self.table.insert(Conn::new(peer, self.now.tick()), socket, false);
         self.port().metrics.opening.add(1);
-        self.handle(slot, serial, |desk| {
-            desk.entry.conn.refuse(&Refused::AtCapacity.into(), false, desk.output, &mut desk.glue);
-        });
+        let Some(entry) = self.table.find(slot, serial) else { return };
+        let count = self.kernel.recv(&entry.socket, &mut self.scratch).unwrap_or(0);
+        let response = self.no_room(count, Refused::AtCapacity);
+        self.handle(slot, serial, |desk| desk.entry.conn.refuse(&response, false, desk.output, &mut desk.glue));
         self.attend(slot, serial);
     }
 
@@ -150,6 +151,21 @@ impl<S: Service, K: Kernel> Worker<S, K> {
         }
     }
 
+    /// What a client is told for whom there is no room: an EventSource (its request is the first `count` bytes of the
+    /// scratch) when to come back, since a 503 would keep it away for good.
+    fn no_room(&mut self, count: usize, refused: Refused) -> Response {
+        let (request, mut fields) = (&self.scratch[..count], Fields::new());
+        if let Ok(Some(end)) = HeadScan::default().advance(request)
+            && let Ok(head) = Head::parse(&request[..end], &mut fields)
+            && wants_events(&head)
+            && self.origins.check(&head).is_ok()
+        {
+            let headers = cross_origin(&head);
+            return Response::come_back(refused, self.between(EVENT_SOURCE_BUSY_RETRY_MS)).headers(headers);
+        }
+        refused.into()
+    }
+
     /// Answers 503 and closes, without a slot: what the client has sent is read first, as far as it is there, since
     /// closing on unread input would reset the connection before the client reads the answer.
     fn turn_away(&mut self, socket: &K::Socket, peer: SocketAddr, refused: Refused) {
@@ -159,8 +175,8 @@ impl<S: Service, K: Kernel> Worker<S, K> {
         if self.log.allows(self.now) {
             log::info!("refused {peer}: {} {}", refused.code(), refused.word());
         }
-        let _ = self.kernel.recv(socket, &mut self.scratch);
-        Response::from(refused).write(&mut self.output, Manner::LAST, &self.date);
+        let count = self.kernel.recv(socket, &mut self.scratch).unwrap_or(0);
+        self.no_room(count, refused).write(&mut self.output, Manner::LAST, &self.date);
         // Whatever cannot be sent to a client that is turned away is not sent.
         let _ = self.kernel.send(socket, &self.output);
         let _ = self.kernel.shutdown_write(socket);

@@ -72,8 +72,8 @@ impl<S: Service, K: Kernel> Worker<S, K> {
         if event.writable && entry.conn.queued() > 0 && !self.write_on(slot, serial) {
             return;
         }
-        if event.writable && self.table.find(slot, serial).is_some_and(|entry| entry.place().is_some()) {
-            self.push(slot);
+        if event.writable {
+            self.push_all(slot, serial);
         }
         if event.readable || event.read_closed || event.error {
             let ended = event.read_closed || event.error;
@@ -138,6 +138,7 @@ impl<S: Service, K: Kernel> Worker<S, K> {
     /// Lays a connection out to be handled.
     fn desk(&mut self, slot: u32, serial: u64) -> Option<Desk<'_, S, K>> {
         let entry = self.table.find(slot, serial)?;
+        let topic = entry.subscription().map(|subscription| self.topics.name(subscription.topic()));
         let glue = Glue {
             service: &mut self.service,
             metrics: &self.shared.ports[usize::from(self.index)].metrics,
@@ -146,7 +147,8 @@ impl<S: Service, K: Kernel> Worker<S, K> {
             origins: &self.origins,
             date: &self.date,
             asked: &mut self.asked,
-            published: &mut self.published,
+            wishes: &mut self.wishes,
+            topic,
             id: ConnId { worker: self.index, slot, serial },
             now: self.now,
         };
@@ -174,11 +176,11 @@ impl<S: Service, K: Kernel> Worker<S, K> {
             self.uncork();
             self.settle(slot, serial, before);
         }
-        if !self.published.is_empty() {
-            self.take_published(slot, serial);
+        if let Some(asked) = self.asked.take() {
+            self.ask(asked);
         }
-        if !self.asked.is_empty() {
-            self.ask_all();
+        while let Some((id, wish)) = self.wishes.pop_front() {
+            self.grant(id, wish);
         }
     }
 
@@ -347,10 +349,8 @@ impl<S: Service, K: Kernel> Worker<S, K> {
     /// Frees a connection: its timer, its slot, its place, its socket; the service is told if it had it open.
     pub(super) fn remove(&mut self, slot: u32, reset: bool) {
         self.wheel.cancel(&mut self.table, slot);
+        self.leave_all(slot);
         let mut entry = self.table.remove(slot);
-        if let Some(place) = entry.place() {
-            self.leave(slot, place);
-        }
         if entry.counts() {
             self.shared.leave();
         }
@@ -379,7 +379,8 @@ impl<S: Service, K: Kernel> Worker<S, K> {
             return;
         };
         if entry.conn.phase() == Phase::Waiting && entry.conn.queued() == 0 {
-            return self.poll_over(slot);
+            let id = ConnId { worker: self.index, slot, serial: entry.serial };
+            return self.poll_over(id);
         }
         let (serial, mut again) = (entry.serial, None);
         self.handle(slot, serial, |desk| {

@@ -6,9 +6,10 @@ use crate::error::{Refused, Violation};
 use crate::http::{Date, Head, Origins, Response};
 use crate::limits::LOG_LINES_PER_SECOND;
 use crate::metrics::Metrics;
-use crate::service::{Accept, AnswerKind, ConnId, Connection, Decision, Message, Question, Request, Service};
+use crate::service::{Accept, AnswerKind, ConnId, Connection, Decision, Message, Request, Service, Wish};
 use crate::time::Millis;
 use crate::topic::TopicName;
+use std::collections::VecDeque;
 use std::net::SocketAddr;
 
 /// The service, for the connection that is being handled.
@@ -22,18 +23,31 @@ pub(super) struct Glue<'a, S: Service> {
     pub(super) origins: &'a Origins,
     /// The time, for responses.
     pub(super) date: &'a Date,
-    pub(super) asked: &'a mut Vec<Asked<S::State>>,
-    pub(super) published: &'a mut Vec<(Option<TopicName>, Question)>,
+    pub(super) asked: &'a mut Option<Asked<S::State>>,
+    pub(super) wishes: &'a mut VecDeque<(ConnId, Wish)>,
+    /// What the connection subscribes to first.
+    pub(super) topic: Option<&'a TopicName>,
     pub(super) id: ConnId,
     pub(super) now: Millis,
 }
 
 impl<S: Service> Glue<'_, S> {
+    /// Has the service do something with the connection.
+    #[inline]
+    pub(super) fn serve(
+        &mut self,
+        io: Io<'_>,
+        state: &mut S::State,
+        act: impl FnOnce(&mut S, &mut Connection<'_, S::State>),
+    ) {
+        let Self { id, metrics, topic, .. } = *self;
+        act(self.service, &mut Connection { io, state, id, metrics, topic, wishes: self.wishes });
+    }
+
     #[inline]
     fn message(&mut self, io: Io<'_>, state: &mut S::State, message: Message<'_>) {
         self.metrics.messages_in.add(1);
-        let mut connection = Connection { io, state, id: self.id, metrics: self.metrics, published: self.published };
-        self.service.message(&mut connection, message);
+        self.serve(io, state, |service, connection| service.message(connection, message));
     }
 }
 
@@ -48,7 +62,7 @@ impl<S: Service> Handler<S::State> for Glue<'_, S> {
         match self.service.open(&Request { head, body: &[], peer, id: self.id }) {
             Decision::Now(Ok(Accept(opening, None))) => Verdict::Now(Ok(opening)),
             Decision::Now(Ok(Accept(opening, Some(join)))) => {
-                self.asked.push(asked_to_open(self.id, opening, join));
+                *self.asked = Some(asked_to_open(self.id, opening, join));
                 Verdict::Later
             }
             Decision::Now(Err(response)) => Verdict::Now(Err(response)),
@@ -64,7 +78,7 @@ impl<S: Service> Handler<S::State> for Glue<'_, S> {
         match self.service.request(&Request { head, body, peer, id: self.id }).0 {
             AnswerKind::Now(response) => Some(response),
             AnswerKind::Topic(request) => {
-                self.asked.push(asked(self.id, request));
+                *self.asked = Some(asked(self.id, request));
                 None
             }
         }
@@ -76,8 +90,7 @@ impl<S: Service> Handler<S::State> for Glue<'_, S> {
 
     fn ready(&mut self, io: Io<'_>, state: &mut S::State) {
         self.metrics.opened.add(1);
-        let mut connection = Connection { io, state, id: self.id, metrics: self.metrics, published: self.published };
-        self.service.ready(&mut connection);
+        self.serve(io, state, |service, connection| service.ready(connection));
     }
 
     fn text(&mut self, io: Io<'_>, state: &mut S::State, text: &str) {
@@ -90,8 +103,7 @@ impl<S: Service> Handler<S::State> for Glue<'_, S> {
 
     fn pong(&mut self, io: Io<'_>, state: &mut S::State, payload: &[u8]) {
         self.metrics.pongs.add(1);
-        let mut connection = Connection { io, state, id: self.id, metrics: self.metrics, published: self.published };
-        self.service.pong(&mut connection, payload);
+        self.serve(io, state, |service, connection| service.pong(connection, payload));
     }
 
     fn refused(&mut self, response: &Response, peer: SocketAddr) {

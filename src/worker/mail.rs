@@ -1,13 +1,14 @@
 //! What other threads may ask of a worker.
 
 use super::table::Live;
-use super::topics::TopicMail;
+use super::topics::{Asker, TopicMail};
 use crate::conn::Opening;
 use crate::http::Response;
-use crate::mem::Mailbox;
+use crate::mem::{Mailbox, Permits};
 use crate::metrics::Metrics;
-use crate::service::{ConnId, Join};
+use crate::service::{ConnId, Join, Question};
 use crate::sys::Wake;
+use crate::topic::{Publication, TopicName};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -54,11 +55,21 @@ pub(crate) struct Shared<T> {
     /// Connections of all workers: the one number that they count together, so that the limit is exact.
     connections: AtomicUsize,
     connections_max: usize,
+    /// Who may sweep; `None`: all at once, since there is a core for each.
+    pub(super) sweeps: Option<Permits>,
 }
 
 impl<T> Shared<T> {
-    pub(crate) fn new(ports: Box<[Port<T>]>, connections_max: usize) -> Self {
-        Self { ports, connections: AtomicUsize::new(0), connections_max }
+    /// At most `sweeps_max` workers send to topics' subscribers at a time.
+    pub(crate) fn new(ports: Box<[Port<T>]>, connections_max: usize, sweeps_max: usize) -> Self {
+        let sweeps = (sweeps_max < ports.len()).then(|| Permits::new(sweeps_max, ports.len()));
+        Self { ports, connections: AtomicUsize::new(0), connections_max, sweeps }
+    }
+
+    /// Publishes from outside of the workers.
+    pub(crate) fn publish(&self, name: &TopicName, publication: Publication, asker: Asker<T>) {
+        let mail = TopicMail::Question { name: name.clone(), question: Question::Publish(publication), asker };
+        self.ports[name.home(self.ports.len())].post(Envelope::Topic(Box::new(mail)));
     }
 
     pub(crate) fn connections_max(&self) -> usize {

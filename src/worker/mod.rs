@@ -7,8 +7,8 @@
 //!    their request is there already, so that the whole handshake happens here;
 //! 3. read and handle what is ready, a scratch-full at most from each; what had more goes to the next turn's list;
 //! 4. the mailbox: after reading, so that an answer to what was just read is not waited for longer than a turn;
-//! 5. a slice of the sweeps (tick, drain): last of the sends, since nobody waits for them in particular;
-//!    Then a slice of the fan-out: what topics' subscribers have not seen;
+//! 5. a slice of the sweeps (tick, drain): last of the sends, since nobody waits for them in particular; then a slice
+//!    of the fan-out: what topics' subscribers have not seen;
 //! 6. due timers, within a budget: after reading, so that a byte that has come counts before its deadline does.
 //!
 //! What a handler sends is collected and leaves in one `send`, together with that of a few other connections, and at
@@ -17,9 +17,11 @@
 
 mod accept;
 mod drive;
+mod fanout;
 mod glue;
 mod kernel;
 mod mail;
+mod subscriptions;
 mod sweep;
 mod table;
 mod topics;
@@ -27,18 +29,21 @@ mod topics;
 pub(crate) use kernel::{Kernel, Machine};
 pub(crate) use mail::{Envelope, Port, Shared};
 pub(crate) use table::Live;
-pub(crate) use topics::TopicMail;
+pub(crate) use topics::{Asker, Then};
 
 use crate::config::Rules;
 use crate::error::End;
 use crate::http::{Date, Origins, imf_fixdate};
-use crate::limits::{ENVELOPES_PER_TURN, EVENTS_PER_TURN, OUTPUT_KEEP_BYTES, SCRATCH_BYTES, TIMERS_PER_TURN};
+use crate::limits::{
+    ENVELOPES_PER_TURN, EVENTS_PER_TURN, EXPIRY_LOOK_MS, OUTPUT_KEEP_BYTES, SCRATCH_BYTES, TIMERS_PER_TURN,
+};
 use crate::mem::{Rng, Wheel};
-use crate::service::{Question, Service};
+use crate::service::{ConnId, Service, Wish};
 use crate::time::Millis;
-use crate::topic::{Limits, TopicName, Topics};
+use crate::topic::{Retention, Topics};
 use accept::Accepting;
 use drive::Corked;
+use fanout::{Joined, Permit};
 use glue::LogBudget;
 use kernel::Event;
 use std::collections::{HashMap, VecDeque};
@@ -47,7 +52,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use sweep::{Drain, Tick};
 use table::Table;
-use topics::{Asked, Joined, Poll};
+use topics::{Asked, Poll};
 
 /// The mailbox's token; listeners count down from the one below. Connections' tokens are smaller: a slot in 24
 /// bits, of which not all are used, above 40 bits of the serial.
@@ -71,9 +76,7 @@ pub(crate) struct Setup<T> {
     pub(crate) tick_interval: Option<Duration>,
     pub(crate) seed: u64,
     pub(crate) origins: Arc<Origins>,
-    pub(crate) history: Limits,
-    /// Topics that may have their home here.
-    pub(crate) topics_max: usize,
+    pub(crate) retention: Retention,
     pub(crate) shared: Arc<Shared<T>>,
 }
 
@@ -103,13 +106,18 @@ pub(crate) struct Worker<S: Service, K: Kernel> {
     /// The mailbox rang since it was last emptied: until it is, it does not ring again.
     rung: bool,
     topics: Topics,
-    /// What connections want of topics, asked once they have been handled.
-    asked: Vec<Asked<S::State>>,
-    /// What services published, for the same moment.
-    published: Vec<(Option<TopicName>, Question)>,
+    /// When topics are looked at for what has expired.
+    expiry: Millis,
+    /// What the request under way wants of a topic, asked once it has been handled.
+    asked: Option<Asked<S::State>>,
+    /// What the service wants for connections, for the same moment.
+    wishes: VecDeque<(ConnId, Wish)>,
+    /// Counts subscriptions that were asked for.
+    tickets: u32,
     /// Long polls that wait, by slot.
     polls: HashMap<u32, Poll>,
     joined: Joined,
+    permit: Permit,
     accepting: Accepting<K::Listener>,
     tick: Option<Tick>,
     drain: Option<Drain>,
@@ -152,11 +160,14 @@ impl<S: Service, K: Kernel> Worker<S, K> {
             ready: Vec::new(),
             mail: VecDeque::new(),
             rung: false,
-            topics: Topics::new(setup.history, setup.topics_max),
-            asked: Vec::new(),
-            published: Vec::new(),
+            topics: Topics::new(setup.retention),
+            expiry: now,
+            asked: None,
+            wishes: VecDeque::new(),
+            tickets: 0,
             polls: HashMap::new(),
             joined: Joined::default(),
+            permit: Permit::None,
             accepting: Accepting::new(listeners),
             tick: setup.tick_interval.map(|interval| Tick::new(interval, now)),
             drain: None,
@@ -171,6 +182,7 @@ impl<S: Service, K: Kernel> Worker<S, K> {
     /// Turns until it is told to end and everybody is gone.
     pub(crate) fn run(mut self) -> io::Result<()> {
         while self.turn()? {}
+        self.give_up_permit();
         Ok(())
     }
 
@@ -213,6 +225,10 @@ impl<S: Service, K: Kernel> Worker<S, K> {
         self.deliver_mail();
         self.sweep();
         self.sweep_topics();
+        if self.expiry <= self.now {
+            self.topics.expire(self.now.0);
+            self.expiry = self.now + Duration::from_millis(EXPIRY_LOOK_MS);
+        }
         self.fire_timers();
         self.uncork();
         if self.output.capacity() > OUTPUT_KEEP_BYTES {
@@ -222,12 +238,12 @@ impl<S: Service, K: Kernel> Worker<S, K> {
         Ok(!self.aborted && (self.drain.is_none() || self.table.len() > 0))
     }
 
-    /// How long nothing needs to be done.
+    /// How long nothing needs to be done; `None`: until something happens.
     fn timeout(&self) -> Option<Duration> {
         if !self.ready.is_empty()
             || !self.mail.is_empty()
             || self.rung
-            || self.topics.is_sweeping()
+            || self.may_sweep_on()
             || self.accepting.is_ready(self.now)
         {
             return Some(Duration::ZERO);
@@ -235,7 +251,8 @@ impl<S: Service, K: Kernel> Worker<S, K> {
         let timer = self.wheel.next().map(|tick| tick.starts_at(self.now));
         let tick = self.tick.as_ref().map(Tick::next);
         let drain = self.drain.as_ref().map(|drain| drain.next(self.table.high()));
-        [timer, tick, drain, self.accepting.next()].into_iter().flatten().min().map(|next| next.since(self.now))
+        let expiry = (!self.topics.is_empty()).then_some(self.expiry);
+        [timer, tick, drain, expiry, self.accepting.next()].into_iter().flatten().min().map(|next| next.since(self.now))
     }
 
     fn port(&self) -> &Port<S::State> {
@@ -261,8 +278,7 @@ impl<S: Service, K: Kernel> Worker<S, K> {
                     conn.close(Some(code), ended, output);
                 }),
                 Envelope::Answer { id, verdict: Ok(opening), join: Some(join) } => {
-                    self.asked.push(topics::asked_to_open(id, opening, join));
-                    self.ask_all();
+                    self.ask(topics::asked_to_open(id, opening, join));
                 }
                 Envelope::Answer { id, verdict, .. } => self.answer(id, verdict),
                 Envelope::Topic(mail) => self.topic_mail_came(*mail),

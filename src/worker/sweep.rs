@@ -4,7 +4,7 @@ use super::{Kernel, Worker};
 use crate::conn::{Ended, Phase};
 use crate::error::{End, Refused};
 use crate::limits::SWEEP_PER_TURN;
-use crate::service::{Connection, Service};
+use crate::service::Service;
 use crate::time::Millis;
 use std::time::Duration;
 
@@ -75,10 +75,8 @@ impl<S: Service, K: Kernel> Worker<S, K> {
             let serial = entry.serial;
             self.handle(slot, serial, |desk| {
                 let glue = &mut desk.glue;
-                let (service, id, metrics, published) =
-                    (&mut *glue.service, glue.id, glue.metrics, &mut *glue.published);
                 desk.entry.conn.visit(desk.rules, desk.output, |io, state| {
-                    service.tick(&mut Connection { io, state, id, metrics, published });
+                    glue.serve(io, state, |service, connection| service.tick(connection));
                 });
             });
         }

@@ -6,6 +6,8 @@ use crate::limits::REFUSALS_MAX;
 use crate::mem::{Link, Links};
 use crate::topic::Place;
 use slab::Slab;
+use std::collections::HashMap;
+use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -17,15 +19,46 @@ pub(super) struct Entry<T, S> {
     pub(super) serial: u64,
     link: Link,
     pub(super) socket: S,
-    /// Its subscription: the topic's number, `NO_TOPIC` for none.
+    /// Its first subscription: the topic's number, `NO_TOPIC` for none.
     topic: u32,
-    /// Where it stands among the topic's subscribers; the top bit says that the connection counts among those that the
-    /// server may have. One that is only told that there are too many does not.
+    /// Where it stands among the topic's subscribers, or its ticket, and the two bits.
     index: u32,
 }
 
 const NO_TOPIC: u32 = u32::MAX;
+/// The connection counts among those that the server may have. One that is only told that there are too many does not.
 const COUNTS: u32 = 1 << 31;
+/// The first subscription has been asked for: the rest of `index` is its ticket.
+const ASKED: u32 = 1 << 30;
+
+/// A subscription, as its connection knows it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Subscription {
+    /// The topic's home has been asked. The ticket tells apart who asked, went and asked again.
+    Asked { topic: u32, ticket: u32 },
+    /// Where it stands among the topic's subscribers.
+    Placed(Place),
+}
+
+impl Subscription {
+    /// Makes a ticket of a counter.
+    pub(super) fn ticket(count: u32) -> u32 {
+        count % ASKED
+    }
+
+    pub(super) fn topic(self) -> u32 {
+        match self {
+            Self::Asked { topic, .. } | Self::Placed(Place { topic, .. }) => topic,
+        }
+    }
+
+    pub(super) fn place(self) -> Option<Place> {
+        match self {
+            Self::Placed(place) => Some(place),
+            Self::Asked { .. } => None,
+        }
+    }
+}
 
 impl<T, S> Entry<T, S> {
     /// Whether it counts among the connections that the server may have.
@@ -33,14 +66,23 @@ impl<T, S> Entry<T, S> {
         self.index & COUNTS != 0
     }
 
-    /// Where its subscription stands, if it has one.
+    /// Its first subscription, if it has that.
     #[inline]
-    pub(super) fn place(&self) -> Option<Place> {
-        (self.topic != NO_TOPIC).then_some(Place { topic: self.topic, index: self.index & !COUNTS })
+    pub(super) fn subscription(&self) -> Option<Subscription> {
+        let (topic, index) = (self.topic, self.index & !(COUNTS | ASKED));
+        match self.index & ASKED {
+            _ if topic == NO_TOPIC => None,
+            0 => Some(Subscription::Placed(Place { topic, index })),
+            _ => Some(Subscription::Asked { topic, ticket: index }),
+        }
     }
 
-    pub(super) fn set_place(&mut self, place: Option<Place>) {
-        let Place { topic, index } = place.unwrap_or(Place { topic: NO_TOPIC, index: 0 });
+    fn set_subscription(&mut self, subscription: Option<Subscription>) {
+        let (topic, index) = match subscription {
+            None => (NO_TOPIC, 0),
+            Some(Subscription::Placed(Place { topic, index })) => (topic, index),
+            Some(Subscription::Asked { topic, ticket }) => (topic, ticket | ASKED),
+        };
         self.topic = topic;
         self.index = index | self.index & COUNTS;
     }
@@ -83,11 +125,14 @@ pub(super) struct Table<T, S> {
     slots: usize,
     /// How many are in it without a place.
     refusals: usize,
+    /// Subscriptions beyond the first, by slot.
+    more: HashMap<u32, Vec<Option<Subscription>>>,
 }
 
 impl<T, S> Table<T, S> {
     pub(super) fn new(slots: usize, live: Arc<Live>) -> Self {
-        Self { slab: Slab::with_capacity(slots + REFUSALS_MAX), live, last_serial: 0, high: 0, slots, refusals: 0 }
+        let slab = Slab::with_capacity(slots + REFUSALS_MAX);
+        Self { slab, live, last_serial: 0, high: 0, slots, refusals: 0, more: HashMap::new() }
     }
 
     pub(super) fn len(&self) -> usize {
@@ -135,12 +180,57 @@ impl<T, S> Table<T, S> {
         self.slab.get_mut(slot as usize)
     }
 
-    /// Frees a slot, whose timer must have been cancelled.
+    /// The subscription with that number of that slot.
+    pub(super) fn subscription(&self, slot: u32, nth: u16) -> Option<Subscription> {
+        match nth.checked_sub(1) {
+            None => self.slab.get(slot as usize)?.subscription(),
+            Some(beyond) => *self.more.get(&slot)?.get(usize::from(beyond))?,
+        }
+    }
+
+    /// The numbers that subscriptions of that slot may have.
+    pub(super) fn numbers(&self, slot: u32) -> Range<u16> {
+        let beyond = if self.more.is_empty() { 0 } else { self.more.get(&slot).map_or(0, Vec::len) };
+        0..1 + beyond as u16
+    }
+
+    /// The subscriptions of that slot, with their numbers.
+    pub(super) fn subscriptions(&self, slot: u32) -> impl Iterator<Item = (u16, Subscription)> {
+        self.numbers(slot).filter_map(move |nth| Some((nth, self.subscription(slot, nth)?)))
+    }
+
+    /// Sets or ends the subscription with that number, of a connection that is there.
+    pub(super) fn set_subscription(&mut self, slot: u32, nth: u16, subscription: Option<Subscription>) {
+        let Some(beyond) = nth.checked_sub(1).map(usize::from) else {
+            return self.slab[slot as usize].set_subscription(subscription);
+        };
+        let more = self.more.entry(slot).or_default();
+        if beyond >= more.len() {
+            more.resize(beyond + 1, None);
+        }
+        more[beyond] = subscription;
+        while more.last().is_some_and(Option::is_none) {
+            more.pop();
+        }
+        if more.is_empty() {
+            self.more.remove(&slot);
+        }
+    }
+
+    /// A number that no subscription of that slot has, of those below `most`.
+    pub(super) fn vacancy(&self, slot: u32, most: usize) -> Option<u16> {
+        let most = u16::try_from(most).unwrap_or(u16::MAX);
+        let end = self.numbers(slot).end.saturating_add(1).min(most);
+        (0..end).find(|&nth| self.subscription(slot, nth).is_none())
+    }
+
+    /// Frees a slot, whose timer must have been cancelled and whose subscriptions have ended.
     pub(super) fn remove(&mut self, slot: u32) -> Entry<T, S> {
         self.live.set(slot, 0);
         let entry = self.slab.remove(slot as usize);
         self.refusals -= usize::from(!entry.counts());
         assert!(!entry.is_armed(), "a freed slot left its timer behind");
+        debug_assert!(entry.topic == NO_TOPIC && !self.more.contains_key(&slot));
         entry
     }
 }

@@ -6,6 +6,7 @@ use crate::mem::Mailbox;
 use crate::metrics::Metrics;
 use crate::service::{Accept, Connection, Decision, Message, Request};
 use crate::sys::Wake;
+use crate::topic::Limits;
 use std::cell::RefCell;
 use std::io::ErrorKind;
 use std::net::SocketAddr;
@@ -162,9 +163,12 @@ impl Stage {
             tick_interval: None,
             seed: 1,
             origins: Arc::default(),
-            history: Limits { messages: 1000, bytes: 1 << 20, age_ms: 600_000 },
-            topics_max: 100,
-            shared: Arc::new(Shared::new(Box::new([port]), 16)),
+            retention: Retention {
+                log: Limits { messages: 1000, bytes: 1 << 20, age_ms: 600_000 },
+                meta_ttl_ms: 86_400_000,
+                homes_max: 100,
+            },
+            shared: Arc::new(Shared::new(Box::new([port]), 16, 1)),
         };
         Self { worker: Worker::new(kernel, Echo, setup, vec![()]).expect("it starts"), script }
     }

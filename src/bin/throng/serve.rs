@@ -5,7 +5,8 @@ use std::error::Error;
 use std::net::SocketAddr;
 use std::time::Duration;
 use throng::{
-    Accept, Answer, Connection, Decision, Handle, Message, Request, Response, Seat, Server, Service, TopicUrl,
+    Accept, Answer, Connection, Decision, Handle, Message, Request, Response, Seat, Server, Service, SlowReaders,
+    TopicUrl,
 };
 
 const MORE: &str = "\
@@ -73,6 +74,13 @@ pub(crate) struct Options {
     /// How long a topic keeps a message
     #[arg(long, value_name = "S", default_value = "600", value_parser = seconds)]
     history_ttl: Duration,
+    /// How long a topic's position outlives its messages, while nobody listens
+    #[arg(long, value_name = "S", default_value = "86400", value_parser = seconds)]
+    history_meta_ttl: Duration,
+    /// A subscriber that reads so slowly that its next message is no longer kept is disconnected, or told of the gap and
+    /// skips to the newest
+    #[arg(long, value_name = "POLICY", value_enum, default_value_t = Slow::Disconnect)]
+    slow: Slow,
     /// Most topics; one more takes the place of an idle one, or gets a 503
     #[arg(long, value_name = "N", default_value_t = 1_000_000)]
     max_topics: usize,
@@ -88,6 +96,12 @@ pub(crate) struct Options {
     /// Least important lines to log: off, error, warn, info, debug
     #[arg(long, value_name = "LEVEL", default_value = "info")]
     pub(crate) log_level: LevelFilter,
+}
+
+#[derive(Clone, Copy, clap::ValueEnum)]
+enum Slow {
+    Disconnect,
+    Skip,
 }
 
 fn seconds(text: &str) -> Result<Duration, String> {
@@ -122,7 +136,11 @@ impl Service for Front {
 
     fn message(&mut self, connection: &mut Connection<'_, bool>, message: Message<'_>) {
         match *connection.state() {
-            true if self.client_publish => connection.publish_here(message),
+            true if self.client_publish => {
+                if let Some(topic) = connection.topic().cloned() {
+                    connection.publish(&topic, message);
+                }
+            }
             true => connection.close(1008, "clients may not publish here: POST to the topic's URL"),
             // An echo always fits: reading pauses long before the queue is full.
             false if self.echo => drop(connection.send(message)),
@@ -157,6 +175,11 @@ pub(crate) fn run(options: &Options) -> Result<(), Box<dyn Error>> {
         .head_timeout(options.head_timeout)
         .idle_timeout(options.idle_timeout)
         .topics_max(options.max_topics)
+        .history_meta_ttl(options.history_meta_ttl)
+        .slow_readers(match options.slow {
+            Slow::Disconnect => SlowReaders::Disconnect,
+            Slow::Skip => SlowReaders::Skip,
+        })
         .history(options.history_size, options.history_bytes, options.history_ttl)
         .close_timeout(options.close_timeout)
         .write_timeout(options.write_timeout)
