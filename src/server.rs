@@ -449,7 +449,7 @@ type Publish = dyn Fn(&TopicName, Publication, Option<Then>) + Send + Sync;
 ///
 /// // To know where it stands in the topic, or that it was refused:
 /// let (done, outcome) = std::sync::mpsc::channel();
-/// publisher.publish_then(&news, "hello again", move |outcome| drop(done.send(outcome)));
+/// publisher.publish_then(&news, "hello again", move |outcome| { let _ = done.send(outcome); });
 /// println!("it is at {}", outcome.recv()??);
 /// # Ok(())
 /// # }

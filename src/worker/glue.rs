@@ -90,7 +90,7 @@ impl<S: Service> Handler<S::State> for Glue<'_, S> {
 
     fn ready(&mut self, io: Io<'_>, state: &mut S::State) {
         self.metrics.opened.add(1);
-        self.serve(io, state, |service, connection| service.ready(connection));
+        self.serve(io, state, S::ready);
     }
 
     fn text(&mut self, io: Io<'_>, state: &mut S::State, text: &str) {

@@ -76,7 +76,7 @@ impl<S: Service, K: Kernel> Worker<S, K> {
             self.handle(slot, serial, |desk| {
                 let glue = &mut desk.glue;
                 desk.entry.conn.visit(desk.rules, desk.output, |io, state| {
-                    glue.serve(io, state, |service, connection| service.tick(connection));
+                    glue.serve(io, state, S::tick);
                 });
             });
         }

@@ -201,17 +201,13 @@ impl<S: Service, K: Kernel> Worker<S, K> {
                 }
             }
             (Question::Read { wanted, limit }, Asker::Connection(ask)) => {
-                let attach = ask.reply.encoding().map(|_| ask.id.worker);
+                let worker = ask.id.worker;
+                let attach = ask.reply.encoding().map(|_| worker);
                 let mail = match self.topics.resolve(&name, wanted, limit, attach, now, || rng.next()) {
                     Ok(resolved) => TopicMail::Read { name, resolved, ask },
                     Err(_) => TopicMail::Refused { name, ask },
                 };
-                match &mail {
-                    TopicMail::Read { ask, .. } | TopicMail::Refused { ask, .. } => {
-                        self.topic_mail(ask.id.worker, mail)
-                    }
-                    _ => {}
-                }
+                self.topic_mail(worker, mail);
             }
             (Question::Read { .. }, Asker::Caller(_) | Asker::Nobody) => {}
         }
