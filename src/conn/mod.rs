@@ -149,6 +149,8 @@ struct Rare {
     until: Tick,
     /// Bytes thrown away in `Lingering`.
     discarded: u32,
+    /// The socket had something to read while a request waited for its answer, and was not read.
+    unread: bool,
 }
 
 impl Rare {
@@ -159,6 +161,7 @@ impl Rare {
             && self.pong.is_none()
             && self.ended.is_none()
             && self.discarded == 0
+            && !self.unread
     }
 }
 
@@ -186,6 +189,22 @@ impl<T> Conn<T> {
     /// Whether it wants to be read: not while much waits to be written, nor while the service decides.
     pub(crate) fn wants_input(&self) -> bool {
         !matches!(self.phase, Phase::Deciding | Phase::Waiting) && self.queued() < crate::limits::READ_PAUSE_BYTES
+    }
+
+    /// The socket has something to read, and is not read: if a request waits, that is remembered for when it is answered.
+    pub(crate) fn pass_over(&mut self) {
+        if matches!(self.phase, Phase::Deciding | Phase::Waiting)
+            && let Some(rare) = &mut self.rare
+        {
+            rare.unread = true;
+        }
+    }
+
+    /// Whether it was passed over since it was last asked.
+    pub(crate) fn was_passed_over(&mut self) -> bool {
+        let unread = self.rare.as_mut().is_some_and(|rare| std::mem::take(&mut rare.unread));
+        self.tidy();
+        unread
     }
 
     /// What is to be written, if something waits.

@@ -100,6 +100,7 @@ impl<S: Service, K: Kernel> Worker<S, K> {
             if !entry.conn.wants_input() {
                 // Held back until its output is written or its answer is there; then it is resumed. Whoever has gone
                 // while somebody decides would not be noticed meanwhile.
+                entry.conn.pass_over();
                 if ended && entry.conn.is_pointless() {
                     self.remove(slot, false);
                 }
@@ -420,7 +421,13 @@ impl<S: Service, K: Kernel> Worker<S, K> {
                 log::debug!("connection {id} did not wait for a decision (any more)");
             }
         });
-        // Nothing was read while it waited, and the edges of that time are gone.
-        self.ready.push((id.slot, id.serial));
+        self.read_again(id);
+    }
+
+    /// Has a connection that waited read again, if there was something to read meanwhile: that edge is gone.
+    pub(super) fn read_again(&mut self, id: ConnId) {
+        if self.table.find(id.slot, id.serial).is_some_and(|entry| entry.conn.was_passed_over()) {
+            self.ready.push((id.slot, id.serial));
+        }
     }
 }

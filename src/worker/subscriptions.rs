@@ -103,7 +103,7 @@ impl<S: Service, K: Kernel> Worker<S, K> {
             (Reply::Stream, _) => {
                 let head = self.event_stream(start.from, headers);
                 self.handle(id.slot, id.serial, |desk| _ = desk.entry.conn.stream(head.as_bytes(), desk.output));
-                self.ready.push((id.slot, id.serial));
+                self.read_again(id);
             }
             _ => {
                 let name = self.topics.name(topic).clone();

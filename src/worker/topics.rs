@@ -284,8 +284,7 @@ impl<S: Service, K: Kernel> Worker<S, K> {
         self.handle(id.slot, id.serial, |desk| {
             desk.entry.conn.reply(response, desk.output, &mut desk.glue);
         });
-        // Nothing was read while it waited, and the edges of that time are gone.
-        self.ready.push((id.slot, id.serial));
+        self.read_again(id);
     }
 
     /// A random number of milliseconds.
