@@ -309,9 +309,11 @@ impl Topics {
     }
 
     pub(crate) fn subscribe(&mut self, topic: u32, subscriber: Subscriber) -> Place {
-        let subscribers = &mut self.locals[topic as usize].subscribers;
-        subscribers.push(subscriber);
-        Place { topic, index: (subscribers.len() - 1) as u32 }
+        let local = &mut self.locals[topic as usize];
+        local.subscribers.push(subscriber);
+        // The ring is longer by one: without this the newcomer would be visited in place of the last in turn.
+        local.left += usize::from(local.left > 0);
+        Place { topic, index: (local.subscribers.len() - 1) as u32 }
     }
 
     /// Where a subscriber stands.

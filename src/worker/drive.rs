@@ -277,12 +277,16 @@ impl<S: Service, K: Kernel> Worker<S, K> {
             entry.conn.keep(&mut self.output, 0, tick);
             return true;
         }
-        let sent = match self.kernel.send(&entry.socket, &self.output) {
-            Ok(sent) => sent,
-            Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => 0,
-            Err(_) => {
-                self.output.clear();
-                return false;
+        let sent = loop {
+            match self.kernel.send(&entry.socket, &self.output) {
+                Ok(sent) => break sent,
+                Err(error) if error.kind() == ErrorKind::WouldBlock => break 0,
+                // Nothing is full, so no edge would follow.
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(_) => {
+                    self.output.clear();
+                    return false;
+                }
             }
         };
         self.shared.ports[usize::from(self.index)].metrics.bytes_out.add(sent as u64);

@@ -225,6 +225,10 @@ impl<S: Service, K: Kernel> Worker<S, K> {
     fn lagged(&mut self, place: Place, subscriber: Subscriber) {
         let (Some(id), Some(since)) = (self.id_of(subscriber.slot), self.topics.cursor(place)) else { return };
         self.port().metrics.lagged.add(1);
+        if subscriber.encoding == Encoding::Element {
+            // It comes back with its cursor, and hears from the home what it has missed.
+            return self.poll_over(id);
+        }
         if self.rules.slow_readers == SlowReaders::Skip {
             let Some(resumed) = self.topics.skip(place) else { return };
             let gap = Gap { since: since.to_string().into(), resumed };
