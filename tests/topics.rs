@@ -344,3 +344,40 @@ fn there_are_only_so_many_topics() {
     publish(&server, "a", "still here");
     first.expect(TEXT, "still here");
 }
+
+#[test]
+fn an_event_source_for_which_there_is_no_room_is_told_when_to_come_back() {
+    // Held by a WebSocket and by two topics with subscribers.
+    let full = Throng::start("--workers 1 --max-connections 1");
+    let _held = subscribe(&full, "/topics/t");
+    let crowded = Throng::start("--workers 1 --max-topics 1 --allow-origin https://a.example");
+    let _other = subscribe(&crowded, "/topics/other");
+    for server in [&full, &crowded] {
+        let mut peer = server.connect();
+        peer.send(plain("/topics/t").with("Accept: text/event-stream").bytes());
+        let answer = peer.answer();
+        assert_eq!((answer.status, answer.field("Content-Type")), (200, Some("text/event-stream")));
+        let body = String::from_utf8(answer.body).unwrap();
+        let retry_ms: u64 =
+            body.strip_prefix("retry: ").and_then(|rest| rest.strip_suffix("\n\n")).unwrap().parse().unwrap();
+        assert!((15_000..60_000).contains(&retry_ms), "{retry_ms}");
+        assert_eq!(get(server, "/topics/t?wait=1").status, 503, "whoever else asks is refused");
+    }
+    let mut page = crowded.connect();
+    let from = plain("/topics/t").with("Accept: text/event-stream").with("Origin: https://a.example");
+    page.send(from.bytes());
+    assert_eq!(page.answer().field("Access-Control-Allow-Origin"), Some("https://a.example"));
+}
+
+#[test]
+fn a_head_says_where_the_topic_stands_and_no_length() {
+    let server = start();
+    let cursor = publish(&server, "t", "x");
+    let mut peer = server.connect();
+    peer.send("HEAD /topics/t HTTP/1.1\r\nHost: a\r\n\r\n");
+    let head = peer.head();
+    assert_eq!((head.status, head.field("Throng-Cursor")), (200, Some(&*cursor)));
+    assert_eq!(head.field("Content-Length"), None, "a GET would send more");
+    peer.send(plain("/topics/t").bytes());
+    assert_eq!(peer.answer().status, 200, "the connection goes on");
+}

@@ -119,7 +119,8 @@ impl Response {
         out.extend_from_slice(b"Date: ");
         out.extend_from_slice(date);
         out.extend_from_slice(b"\r\n");
-        if self.status != 204 {
+        // What a GET would send is not known to who answers a HEAD with an empty body (RFC 9110, section 8.6).
+        if self.status != 204 && !(manner.to_head && self.body.is_empty()) {
             let _ = write!(out, "Content-Length: {}\r\n", self.body.len());
         }
         if !self.content_type.is_empty() {

@@ -1,4 +1,4 @@
-"""Three real clients behind one face, so that each scenario is written once.
+"""Three real WebSocket clients behind one face, so that each scenario is written once.
 
 Every method blocks, for at most `STEP_S_MAX`. The libraries do their own framing, masking, pongs
 and closing handshake: nothing here knows the wire.
@@ -25,13 +25,28 @@ STEP_S_MAX = 15
 MESSAGE_BYTES_MAX = 16 << 20
 
 
+NO_CLOSE: CloseStatus = (1006, "")
+
+
+class Disconnected(Exception):
+    """There is no message, and none will come: the connection is over."""
+
+    def __init__(self, status: CloseStatus = NO_CLOSE):
+        super().__init__(status)
+        self.status = status
+
+
 class Client(ABC):
+    cursor: str | None
+    """The `Throng-Cursor` of the handshake."""
+
     @abstractmethod
     def send(self, *fragments: Message) -> None:
         """One message, a frame for each fragment; all `str` or all `bytes`."""
 
     @abstractmethod
-    def receive(self) -> Message: ...
+    def receive(self) -> Message:
+        """The next message; `Disconnected` once there is none and the connection is over."""
 
     @abstractmethod
     def ping(self, payload: bytes) -> None:
@@ -40,6 +55,13 @@ class Client(ABC):
     @abstractmethod
     def idle(self, seconds: float) -> None:
         """Says nothing of its own, but lets the library answer pings."""
+
+    @abstractmethod
+    def stop_reading(self) -> None:
+        """Until `read_on` nothing is taken from the socket but what the library buffers."""
+
+    @abstractmethod
+    def read_on(self) -> None: ...
 
     @abstractmethod
     def close(self, code: int, reason: str) -> CloseStatus:
@@ -62,6 +84,7 @@ class Websockets(Client):
 
     def __init__(self, url: str):
         self.socket = self._await(self._connect(url))
+        self.cursor = self.socket.response.headers.get("Throng-Cursor")
 
     async def _connect(self, url: str):
         return await connect(url, max_size=MESSAGE_BYTES_MAX, ping_interval=None, proxy=None)
@@ -73,7 +96,11 @@ class Websockets(Client):
         self._await(self.socket.send(fragments[0] if len(fragments) == 1 else fragments))
 
     def receive(self):
-        return self._await(self.socket.recv())
+        try:
+            return self._await(self.socket.recv())
+        except ConnectionClosed as error:
+            close = error.rcvd
+            raise Disconnected((close.code, close.reason) if close else NO_CLOSE) from error
 
     def ping(self, payload):
         async def pong():
@@ -84,6 +111,12 @@ class Websockets(Client):
     def idle(self, seconds):
         time.sleep(seconds)
 
+    def stop_reading(self):
+        pass  # the library stops by itself with 16 messages that nobody asks for
+
+    def read_on(self):
+        pass
+
     def close(self, code, reason):
         self._await(self.socket.close(code, reason))
         return self._received()
@@ -91,7 +124,7 @@ class Websockets(Client):
     def closed(self):
         try:
             raise AssertionError(f"a message instead of a close: {self.receive()!r:.100}")
-        except ConnectionClosed:
+        except Disconnected:
             return self._received()
 
     def _received(self):
@@ -114,6 +147,7 @@ class WebsocketClient(Client):
 
     def __init__(self, url: str):
         self.socket = websocket.create_connection(url, timeout=STEP_S_MAX)
+        self.cursor = self.socket.headers.get("throng-cursor")
 
     def send(self, *fragments):
         for index, fragment in enumerate(fragments):
@@ -123,8 +157,12 @@ class WebsocketClient(Client):
             self.socket.send_frame(websocket.ABNF.create_frame(fragment, opcode, fin))
 
     def receive(self):
-        opcode, data = self.socket.recv_data()
-        assert opcode != websocket.ABNF.OPCODE_CLOSE, f"closed: {data!r}"
+        try:
+            opcode, data = self.socket.recv_data()
+        except (websocket.WebSocketConnectionClosedException, ConnectionError) as error:
+            raise Disconnected from error
+        if opcode == websocket.ABNF.OPCODE_CLOSE:
+            raise Disconnected((int.from_bytes(data[:2], "big"), data[2:].decode()))
         return data.decode() if opcode == websocket.ABNF.OPCODE_TEXT else data
 
     def ping(self, payload):
@@ -142,6 +180,12 @@ class WebsocketClient(Client):
             except websocket.WebSocketTimeoutException:
                 pass
         self.socket.settimeout(STEP_S_MAX)
+
+    def stop_reading(self):
+        pass  # it reads only in `receive`
+
+    def read_on(self):
+        pass
 
     def close(self, code, reason):
         self.socket.send_close(code, reason.encode())
@@ -162,26 +206,38 @@ class WebsocketClient(Client):
         self.socket.shutdown()
 
 
-class NodeWs(Client):
-    """Node `ws`, in a process of its own that takes JSON lines and answers each with one."""
+class Node:
+    """A script of ours under Node, which takes JSON lines and answers each with one."""
 
-    def __init__(self, url: str, node_env: Path):
+    def __init__(self, script: str, node_env: Path):
         self.process = subprocess.Popen(
-            ["node", Path(__file__).with_name("node_ws.mjs")],
+            ["node", Path(__file__).with_name(script)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
             env=os.environ | {"THRONG_NODE_ENV": str(node_env)},
         )
-        self._do("connect", url=url)
 
-    def _do(self, op: str, **arguments):
+    def do(self, op: str, **arguments) -> dict:
         # Node keeps the time: it answers within STEP_S_MAX, with an error if need be.
         command = {"op": op, "timeout_ms": STEP_S_MAX * 1000, **arguments}
         print(json.dumps(command), file=self.process.stdin, flush=True)
         answer = json.loads(self.process.stdout.readline() or '{"error": "node ended"}')
         assert "error" not in answer, f"{op}: {answer['error']}"
         return answer
+
+    def end(self) -> None:
+        self.process.kill()
+        self.process.communicate()
+
+
+class NodeWs(Client):
+    """Node `ws`, which reads all the time."""
+
+    def __init__(self, url: str, node_env: Path):
+        self.node = Node("node_ws.mjs", node_env)
+        self._do = self.node.do
+        self.cursor = self._do("connect", url=url).get("cursor")
 
     @staticmethod
     def _encode(message: Message) -> dict:
@@ -193,6 +249,8 @@ class NodeWs(Client):
 
     def receive(self):
         answer = self._do("receive")
+        if "over" in answer:
+            raise Disconnected(tuple(answer["over"]))
         data = base64.b64decode(answer["base64"])
         return data.decode() if answer["text"] else data
 
@@ -203,6 +261,12 @@ class NodeWs(Client):
     def idle(self, seconds):
         time.sleep(seconds)
 
+    def stop_reading(self):
+        self._do("pause")
+
+    def read_on(self):
+        self._do("resume")
+
     def close(self, code, reason):
         self._do("close", code=code, reason=reason)
         return self.closed()
@@ -212,5 +276,4 @@ class NodeWs(Client):
         return answer["code"], answer["reason"]
 
     def abandon(self):
-        self.process.kill()
-        self.process.communicate()
+        self.node.end()
