@@ -4,8 +4,8 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::path::PathBuf;
 use std::time::Duration;
 
-/// Opens WebSocket connections to any server, up to millions from one machine, keeps them busy, and reports
-/// what it saw and what it cost.
+/// Opens connections to any server, up to millions from one machine, keeps them busy, and reports what it saw and
+/// what it cost.
 #[derive(Debug, Parser)]
 #[command(name = "throng-load", version, after_help = AFTER_HELP)]
 pub(crate) struct Cli {
@@ -54,14 +54,17 @@ impl Load {
 /// What all kinds of load take.
 #[derive(Clone, Debug, Args)]
 pub(crate) struct Common {
-    /// Where to connect: `ws://HOST[:PORT]/PATH`
+    /// Where to connect: `ws://HOST[:PORT]/PATH`; for sse and poll `http:` as well
     pub(crate) url: String,
     /// How many connections
     #[arg(short, long, default_value_t = 100, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     pub(crate) connections: u64,
-    /// What is spoken over them
+    /// What is spoken over them; sse and poll for idle, fanout and (sse) slow
     #[arg(long, value_enum, default_value_t = Transport::Ws)]
     pub(crate) transport: Transport,
+    /// For poll: seconds that the server is to hold a poll
+    #[arg(long, default_value_t = 25, value_name = "S", value_parser = clap::value_parser!(u64).range(1..=60))]
+    pub(crate) poll_wait: u64,
 
     /// Threads [default: one a core, more when their descriptor tables do not hold the connections]
     #[arg(long, value_name = "N", help_heading = "Opening", value_parser = clap::value_parser!(u64).range(1..=1024))]
@@ -122,14 +125,20 @@ pub(crate) struct Common {
 pub(crate) enum Transport {
     /// WebSocket
     Ws,
-    /// Server-sent events: not there yet
+    /// Server-sent events
     Sse,
-    /// Long polling: not there yet
+    /// Long polls for JSON arrays, each from the cursor of the last
     Poll,
     /// Centrifugo's protocol in JSON: not there yet
     CentrifugoJson,
     /// Centrifugo's protocol in Protobuf: not there yet
     CentrifugoProtobuf,
+}
+
+impl std::fmt::Display for Transport {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.to_possible_value().as_ref().map_or("", |value| value.get_name()))
+    }
 }
 
 /// How connections end.
@@ -187,7 +196,7 @@ pub(crate) struct Fanout {
     /// How many topics; subscribers are spread over them evenly
     #[arg(long, default_value_t = 1, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     pub(crate) topics: u32,
-    /// A topic's name; {n} is its number. The URL and the templates may contain {topic}
+    /// A topic's name, with its number in place of an n in braces. The URL and the templates may contain {topic}
     #[arg(long, default_value = "load-{n}", value_name = "TEMPLATE")]
     pub(crate) topic: String,
     /// Messages to publish a second, to all topics in turn
@@ -202,7 +211,7 @@ pub(crate) struct Fanout {
     /// What is published: {topic}, {seq}, {time}, and {payload}, which subscribers must receive
     #[arg(long, default_value = "{payload}", value_name = "TEMPLATE")]
     pub(crate) publish_template: String,
-    /// Publish by HTTP POST to this URL instead of a WebSocket
+    /// Publish by HTTP POST to this URL instead of a WebSocket [default for sse and poll: the subscribers' URL]
     #[arg(long, value_name = "URL")]
     pub(crate) publish_url: Option<String>,
     /// Header lines of the POST, `NAME: VALUE`; repeatable
@@ -211,6 +220,16 @@ pub(crate) struct Fanout {
     /// The WebSocket that is published to, if it is not the subscribers' URL
     #[arg(long, value_name = "URL", conflicts_with = "publish_url")]
     pub(crate) publish_ws: Option<String>,
+    /// Connections to publish over, each with topics of its own; more than one: by POST
+    #[arg(long, default_value_t = 1, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1024))]
+    pub(crate) publishers: u32,
+    /// Share of the subscribers that leave now and then, and come back at once with the cursor of the last message
+    /// they have seen; over WebSocket they ask for `?frames=json`
+    #[arg(long, default_value = "0", value_name = "0..1", value_parser = share)]
+    pub(crate) reconnect_share: f64,
+    /// How long they stay: a random time of 0.5 to 1.5 times so many seconds
+    #[arg(long, default_value = "5", value_name = "S", value_parser = seconds)]
+    pub(crate) reconnect_every: Duration,
     /// Messages are binary
     #[arg(long)]
     pub(crate) binary: bool,

@@ -1,5 +1,5 @@
-//! The opening handshake from the client's side (RFC 6455, section 4.1), sans-IO: the request's text, made
-//! once, and the judgement of the answer.
+//! How a connection is opened, from the client's side, sans-IO: the request's text, made once, and the judgement of the
+//! answer: a WebSocket's (RFC 6455, section 4.1) or an event stream's. Polls are in `poll`.
 
 use crate::reason::Failure;
 use throng::mem::Rng;
@@ -39,45 +39,123 @@ impl KeyPair {
     }
 }
 
-/// A request whose key is yet to be filled in.
+/// What a request asks for. A cursor that is empty is none.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Ask<'a> {
+    /// A WebSocket.
+    Socket(&'a [u8; KEY_BYTES]),
+    /// A WebSocket whose frames carry cursors, from one on.
+    Frames(&'a [u8; KEY_BYTES], &'a [u8]),
+    /// An event stream, from behind an event on.
+    Events(&'a [u8]),
+    /// What lies behind a cursor now, perhaps nothing, and where that ends.
+    Poll(&'a [u8]),
+    /// The same as soon as there is something, or when so many seconds are over.
+    LongPoll(&'a [u8], u64),
+}
+
+/// A request, but for what it asks.
 #[derive(Clone, Debug)]
 pub(crate) struct Request {
-    before_key: Vec<u8>,
-    after_key: Vec<u8>,
+    /// `GET` and the target.
+    start: Vec<u8>,
+    /// What a parameter begins with: `?`, or `&` where the target has a query.
+    separator: u8,
+    /// The rest of the line, and the fields that all have.
+    rest: Vec<u8>,
 }
 
 impl Request {
     /// `fields` are further header lines, each with its CR LF.
     pub(crate) fn new(path: &str, host: &str, fields: &str) -> Self {
-        let before_key = format!(
-            "GET {path} HTTP/1.1\r\nHost: {host}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
-             Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: "
-        );
-        Self { before_key: before_key.into_bytes(), after_key: format!("\r\n{fields}\r\n").into_bytes() }
+        let separator = if path.contains('?') { b'&' } else { b'?' };
+        let rest = format!(" HTTP/1.1\r\nHost: {host}\r\n{fields}");
+        Self { start: format!("GET {path}").into_bytes(), separator, rest: rest.into_bytes() }
     }
 
     /// Writes the whole request over `out`.
-    pub(crate) fn write(&self, out: &mut Vec<u8>, key: &[u8; KEY_BYTES]) {
+    pub(crate) fn write(&self, out: &mut Vec<u8>, ask: Ask<'_>) {
         out.clear();
-        out.extend_from_slice(&self.before_key);
-        out.extend_from_slice(key);
-        out.extend_from_slice(&self.after_key);
+        out.extend_from_slice(&self.start);
+        let mut separator = self.separator;
+        let mut parameter = |name: &str, value: &[u8]| {
+            if !value.is_empty() {
+                out.push(std::mem::replace(&mut separator, b'&'));
+                out.extend_from_slice(name.as_bytes());
+                out.extend_from_slice(value);
+            }
+        };
+        match ask {
+            Ask::Socket(_) | Ask::Events(_) => {}
+            Ask::Frames(_, since) => {
+                parameter("frames=", b"json");
+                parameter("since=", since);
+            }
+            Ask::Poll(since) => parameter("since=", if since.is_empty() { b"latest" } else { since }),
+            Ask::LongPoll(since, wait) => {
+                parameter("wait=", wait.to_string().as_bytes());
+                parameter("since=", since);
+            }
+        }
+        out.extend_from_slice(&self.rest);
+        match ask {
+            Ask::Socket(key) | Ask::Frames(key, _) => {
+                out.extend_from_slice(b"Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\n");
+                out.extend_from_slice(b"Sec-WebSocket-Key: ");
+                out.extend_from_slice(key);
+                out.extend_from_slice(b"\r\n");
+            }
+            Ask::Events(since) => {
+                out.extend_from_slice(b"Accept: text/event-stream\r\n");
+                if !since.is_empty() {
+                    out.extend_from_slice(b"Last-Event-ID: ");
+                    out.extend_from_slice(since);
+                    out.extend_from_slice(b"\r\n");
+                }
+            }
+            Ask::Poll(_) | Ask::LongPoll(..) => out.extend_from_slice(b"Accept: application/json\r\n"),
+        }
+        out.extend_from_slice(b"\r\n");
     }
 }
 
 /// What an answer says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Answer {
+pub(crate) enum Answer<'a> {
     /// The head is not whole yet.
     Partial,
-    /// Open: the head took this many bytes, and frames follow.
-    Open(usize),
+    /// Open: the head took this many bytes, and frames or events follow. The topic stands at this cursor, if the server
+    /// said so.
+    Open(usize, &'a [u8]),
     /// Not open, and why.
     Failed(Failure),
 }
 
 /// Judges what has come of an answer to a key whose accept value is `accept`.
-pub(crate) fn judge(bytes: &[u8], accept: &[u8; 28], subprotocol: Option<&str>) -> Answer {
+pub(crate) fn judge<'a>(bytes: &'a [u8], accept: &[u8; 28], subprotocol: Option<&str>) -> Answer<'a> {
+    judge_head(bytes, 101, |fields| check_fields(fields, accept, subprotocol))
+}
+
+/// Judges what has come of an answer that is to be an event stream.
+pub(crate) fn judge_events(bytes: &[u8]) -> Answer<'_> {
+    judge_head(bytes, 200, |fields| {
+        let is_events = |value: &[u8]| {
+            let name = value.split(|&byte| byte == b';').next().unwrap_or_default().trim_ascii();
+            name.eq_ignore_ascii_case(b"text/event-stream")
+        };
+        let has_type =
+            fields.iter().any(|field| field.name.eq_ignore_ascii_case("content-type") && is_events(field.value));
+        // Chunks would have to be taken apart.
+        let is_chunked = fields.iter().any(|field| field.name.eq_ignore_ascii_case("transfer-encoding"));
+        if has_type && !is_chunked { Ok(()) } else { Err(Failure::BadStream) }
+    })
+}
+
+fn judge_head(
+    bytes: &[u8],
+    status: u16,
+    check: impl FnOnce(&[httparse::Header<'_>]) -> Result<(), Failure>,
+) -> Answer<'_> {
     let mut fields = [httparse::EMPTY_HEADER; FIELDS_MAX];
     let mut response = httparse::Response::new(&mut fields);
     let length = match response.parse(bytes) {
@@ -85,11 +163,14 @@ pub(crate) fn judge(bytes: &[u8], accept: &[u8; 28], subprotocol: Option<&str>) 
         Ok(httparse::Status::Partial) if bytes.len() < HEAD_BYTES_MAX => return Answer::Partial,
         _ => return Answer::Failed(Failure::NotHttp),
     };
-    if response.code != Some(101) {
+    if response.code != Some(status) {
         return Answer::Failed(Failure::Status(response.code.unwrap_or(0)));
     }
-    match check_fields(response.headers, accept, subprotocol) {
-        Ok(()) => Answer::Open(length),
+    match check(response.headers) {
+        Ok(()) => {
+            let cursor = response.headers.iter().find(|field| field.name.eq_ignore_ascii_case("throng-cursor"));
+            Answer::Open(length, cursor.map_or(b"", |field| field.value.trim_ascii()))
+        }
         Err(failure) => Answer::Failed(failure),
     }
 }
@@ -155,7 +236,7 @@ mod tests {
             assert_eq!(judge(&GOOD.as_bytes()[..cut], ACCEPT, None), Answer::Partial, "cut at {cut}");
         }
         let with_frames = format!("{GOOD}\u{1}frames");
-        assert_eq!(judge(with_frames.as_bytes(), ACCEPT, None), Answer::Open(GOOD.len()));
+        assert_eq!(judge(with_frames.as_bytes(), ACCEPT, None), Answer::Open(GOOD.len(), b""));
     }
 
     #[test]
@@ -175,7 +256,42 @@ mod tests {
             assert_eq!(judge(answer.as_bytes(), ACCEPT, None), Answer::Failed(failure), "{answer}");
         }
         let chat = GOOD.replacen("\r\n\r\n", "\r\nSec-WebSocket-Protocol: chat\r\n\r\n", 1);
-        assert_eq!(judge(chat.as_bytes(), ACCEPT, Some("soap, chat")), Answer::Open(chat.len()));
+        assert_eq!(judge(chat.as_bytes(), ACCEPT, Some("soap, chat")), Answer::Open(chat.len(), b""));
         assert_eq!(judge(&[b'a'; HEAD_BYTES_MAX], ACCEPT, None), Answer::Failed(Failure::NotHttp));
+    }
+
+    #[test]
+    fn an_event_stream_is_known_by_its_head() {
+        let good = "HTTP/1.1 200 OK\r\nContent-Type: Text/Event-Stream; charset=utf-8\r\n\r\n";
+        for cut in 0..good.len() {
+            assert_eq!(judge_events(&good.as_bytes()[..cut]), Answer::Partial, "cut at {cut}");
+        }
+        assert_eq!(judge_events(format!("{good}id: 1").as_bytes()), Answer::Open(good.len(), b""));
+        let cases = [
+            ("Text/Event-Stream", "text/html", Failure::BadStream),
+            ("\r\n\r\n", "\r\nTransfer-Encoding: chunked\r\n\r\n", Failure::BadStream),
+            ("200 OK", "503 No", Failure::Status(503)),
+        ];
+        for (from, to, failure) in cases {
+            assert_eq!(judge_events(good.replacen(from, to, 1).as_bytes()), Answer::Failed(failure), "{to}");
+        }
+    }
+
+    #[test]
+    fn a_request_says_what_is_asked() {
+        let line = |path: &str, ask| {
+            let mut out = Vec::new();
+            Request::new(path, "h", "X: y\r\n").write(&mut out, ask);
+            String::from_utf8(out).unwrap()
+        };
+        let key = b"dGhlIHNhbXBsZSBub25jZQ==";
+        assert!(
+            line("/a", Ask::Socket(key)).starts_with("GET /a HTTP/1.1\r\nHost: h\r\nX: y\r\nUpgrade: websocket\r\n")
+        );
+        assert!(line("/a", Ask::Frames(key, b"e-1")).starts_with("GET /a?frames=json&since=e-1 HTTP/1.1\r\n"));
+        assert!(line("/a?b", Ask::Frames(key, b"")).starts_with("GET /a?b&frames=json HTTP/1.1\r\n"));
+        assert!(line("/a", Ask::Events(b"e-1")).ends_with("Accept: text/event-stream\r\nLast-Event-ID: e-1\r\n\r\n"));
+        assert!(line("/a", Ask::Poll(b"")).starts_with("GET /a?since=latest HTTP/1.1\r\n"));
+        assert!(line("/a", Ask::LongPoll(b"e-1", 25)).starts_with("GET /a?wait=25&since=e-1 HTTP/1.1\r\n"));
     }
 }

@@ -1,5 +1,5 @@
-//! `throng-load`: opens WebSocket connections to any server, up to millions, keeps them busy, and reports what it
-//! saw and what it cost. See `throng-load --help`.
+//! `throng-load`: opens connections to any server, up to millions, keeps them busy, and reports what it saw and what
+//! it cost. See `throng-load --help`.
 
 mod cli;
 mod clock;
@@ -11,6 +11,7 @@ mod mode;
 mod observe;
 mod page;
 mod plan;
+mod poll;
 mod preflight;
 mod progress;
 mod reason;
@@ -18,6 +19,7 @@ mod results;
 mod run;
 mod sizes;
 mod source;
+mod sse;
 mod summary;
 mod target;
 mod timeline;

@@ -55,18 +55,17 @@ pub(crate) struct Wants<'a> {
     pub(crate) nodelay: bool,
     /// Topics, each with a request of its own; none: one request for all.
     pub(crate) topics: &'a [String],
+    /// Share of the connections that leave and come back with a cursor.
+    pub(crate) returning: f64,
 }
 
 impl Plan {
     pub(crate) fn new(common: &Common, wants: Wants<'_>) -> Result<Self, String> {
-        if common.transport != Transport::Ws {
-            return Err(format!(
-                "--transport {} is not there yet: only ws is, for now",
-                clap::ValueEnum::to_possible_value(&common.transport)
-                    .map_or_else(String::new, |v| v.get_name().to_owned())
-            ));
-        }
-        let target = Target::websocket(&common.url)?;
+        let target = match common.transport {
+            Transport::Ws => Target::websocket(&common.url)?,
+            Transport::Sse | Transport::Poll => Target::either(&common.url)?,
+            other => return Err(format!("--transport {other} is not there yet: ws, sse and poll are")),
+        };
         let sources = match &common.source {
             Some(list) => Sources::parse(list)?,
             None => Sources::for_target(target.address),
@@ -177,6 +176,9 @@ fn dial(common: &Common, target: &Target, wants: Wants<'_>, seed: u64) -> Result
             .collect(),
     };
     Ok(Dial {
+        transport: common.transport,
+        returning: wants.returning,
+        poll_wait_s: common.poll_wait,
         target: Address::from(target.address),
         options: ConnectOptions { nodelay: wants.nodelay, speaks_first: target.is_local() },
         keys,

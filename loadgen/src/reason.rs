@@ -17,7 +17,7 @@ pub(crate) enum Failure {
     HandshakeTimeout,
     /// The peer closed the connection before it had answered.
     ClosedEarly,
-    /// An answer of another status than 101.
+    /// An answer of another status than the one that opens: 101 for a WebSocket, else 200.
     Status(u16),
     /// What came back is not HTTP.
     NotHttp,
@@ -25,6 +25,8 @@ pub(crate) enum Failure {
     BadAccept,
     /// A 101 that is wrong otherwise: Upgrade, Connection, an extension or subprotocol nobody asked for.
     BadUpgrade,
+    /// A 200 that is no event stream, or no poll with a cursor.
+    BadStream,
     /// No route (EHOSTUNREACH, ENETUNREACH).
     Unreachable,
     /// This side has no source port left for its address (EADDRNOTAVAIL).
@@ -70,6 +72,7 @@ impl Failure {
             Self::NotHttp => "not_http",
             Self::BadAccept => "bad_accept",
             Self::BadUpgrade => "bad_upgrade",
+            Self::BadStream => "bad_stream",
             Self::Unreachable => "unreachable",
             Self::NoPort => "no_port",
             Self::NoDescriptor => "no_descriptor",
@@ -91,7 +94,9 @@ pub(crate) enum Loss {
     Reset,
     /// The kernel gave up on the peer.
     TimedOut,
-    /// The server's frames broke the protocol.
+    /// A poll was answered with this status.
+    Status(u16),
+    /// What the server sent broke the protocol.
     Violation(&'static str),
     /// Any other error of a system call, by its number.
     Os(i32),
@@ -118,6 +123,7 @@ impl Loss {
             Self::Eof => "eof",
             Self::Reset => "reset",
             Self::TimedOut => "timed_out",
+            Self::Status(code) => return format!("http_{code}").into(),
             Self::Violation(word) => return format!("violation_{word}").into(),
             Self::Os(code) => return format!("errno_{code}").into(),
         })

@@ -17,6 +17,8 @@ pub(crate) struct Results {
     pub(crate) version: &'static str,
     pub(crate) mode: &'static str,
     pub(crate) url: String,
+    /// `ws`, `sse` or `poll`.
+    pub(crate) transport: String,
     /// Seconds since 1970.
     pub(crate) started_unix: u64,
     pub(crate) command: String,
@@ -157,6 +159,7 @@ pub(crate) struct EchoResults {
 #[derive(Clone, Debug, Default, Serialize)]
 pub(crate) struct FanoutResults {
     pub(crate) topics: u32,
+    pub(crate) publishers: u32,
     pub(crate) subscribers: u64,
     pub(crate) published: u64,
     pub(crate) published_per_second: f64,
@@ -165,6 +168,8 @@ pub(crate) struct FanoutResults {
     pub(crate) delivered_per_second: f64,
     /// Missing, and nobody said so.
     pub(crate) lost: u64,
+    /// Of which behind the last that came to a subscriber: perhaps only late, where a server forgot to send them.
+    pub(crate) lost_at_end: u64,
     /// Missing behind an announced gap.
     pub(crate) gap_announced: u64,
     /// Missing because the subscriber's connection was gone.
@@ -175,6 +180,11 @@ pub(crate) struct FanoutResults {
     pub(crate) misrouted: u64,
     /// Messages without a mark of ours.
     pub(crate) foreign: u64,
+    /// Gaps that were announced, whatever was missing behind them.
+    pub(crate) gaps: u64,
+    /// Subscribers that left and came back with a cursor, and how often in all.
+    pub(crate) reconnecting_subscribers: u64,
+    pub(crate) reconnects: u64,
     pub(crate) latency_us: Quantiles,
     pub(crate) publish_late_us: Option<Quantiles>,
     /// Time from the publishing to the HTTP answer.
@@ -275,6 +285,7 @@ impl Results {
             version: env!("CARGO_PKG_VERSION"),
             mode,
             url: common.url.clone(),
+            transport: common.transport.to_string(),
             started_unix: run.started_unix,
             command: std::env::args().collect::<Vec<_>>().join(" "),
             clean: false,

@@ -27,11 +27,13 @@ pub(crate) fn text(results: &Results) -> String {
             counts(connections.lost, "lost", &connections.losses)
         ),
     );
+    // Who left in order to come back belongs to the account of deliveries.
+    let returning = connections.farewells.get("returning").copied().unwrap_or(0);
     line(
         "closed",
         format!(
             "{} in {:.2} s: {}",
-            grouped(connections.closed),
+            grouped(connections.closed - returning),
             results.closing.seconds,
             list(&connections.farewells)
         ),
@@ -49,7 +51,7 @@ pub(crate) fn text(results: &Results) -> String {
 
 fn opening(results: &Results, line: &mut impl FnMut(&str, String)) {
     let connections = &results.connections;
-    line("load", format!("{} {} ({} threads)", results.mode, results.url, results.threads));
+    line("load", format!("{} {} over {} ({} threads)", results.mode, results.url, results.transport, results.threads));
     line(
         "opened",
         format!(
@@ -144,8 +146,9 @@ fn fanout_lines(name: &str, fanout: &FanoutResults, line: &mut impl FnMut(&str, 
     line(
         name,
         format!(
-            "{} published to {} topics, {} subscribers: {} of {} deliveries, {}/s",
+            "{} published by {} to {} topics, {} subscribers: {} of {} deliveries, {}/s",
             grouped(fanout.published),
+            grouped(u64::from(fanout.publishers)),
             grouped(u64::from(fanout.topics)),
             grouped(fanout.subscribers),
             grouped(fanout.delivered),
@@ -155,6 +158,7 @@ fn fanout_lines(name: &str, fanout: &FanoutResults, line: &mut impl FnMut(&str, 
     );
     let kinds = [
         (fanout.lost, "lost"),
+        (fanout.lost_at_end, "of them behind the last that came"),
         (fanout.gap_announced, "missing behind an announced gap"),
         (fanout.missed_by_lost_connections, "missed by lost connections"),
         (fanout.duplicated, "duplicated"),
@@ -169,6 +173,19 @@ fn fanout_lines(name: &str, fanout: &FanoutResults, line: &mut impl FnMut(&str, 
         .map(|(count, word)| format!("{} {word}", grouped(*count)))
         .collect();
     line("account", if seen.is_empty() { "none lost, duplicated or reordered".to_owned() } else { seen.join(", ") });
+    if fanout.reconnecting_subscribers > 0 {
+        line(
+            "reconnects",
+            format!(
+                "{} subscribers came back {} times with their cursors",
+                grouped(fanout.reconnecting_subscribers),
+                grouped(fanout.reconnects),
+            ),
+        );
+    }
+    if fanout.gaps > 0 || fanout.reconnecting_subscribers > 0 {
+        line("gaps", format!("{} announced", grouped(fanout.gaps)));
+    }
     if fanout.latency_us.count > 0 {
         line("delivery", latency(&fanout.latency_us));
     }

@@ -23,6 +23,13 @@ impl Target {
         Self::parse(url, "http", "https")
     }
 
+    /// A `ws:` or an `http:` URL, for requests that are no upgrade.
+    pub(crate) fn either(url: &str) -> Result<Self, String> {
+        let is_websocket =
+            url.split_once("://").is_some_and(|(scheme, _)| scheme.to_ascii_lowercase().starts_with("ws"));
+        if is_websocket { Self::websocket(url) } else { Self::http(url) }
+    }
+
     fn parse(url: &str, scheme: &str, secure: &str) -> Result<Self, String> {
         let Some((given, rest)) = url.split_once("://") else {
             return Err(format!("`{url}` is not a URL: say {scheme}://HOST:PORT/PATH"));
@@ -71,6 +78,7 @@ mod tests {
         let target = Target::websocket("WS://[::1]?x").unwrap();
         assert_eq!((target.host.as_str(), target.path.as_str()), ("[::1]", "/?x"));
         assert_eq!(target.address, "[::1]:80".parse().unwrap());
+        assert_eq!(Target::either("http://127.0.0.1/a"), Target::either("WS://127.0.0.1/a"));
         assert!(Target::websocket("ws://localhost:1").unwrap().address.is_ipv4());
     }
 
@@ -78,6 +86,7 @@ mod tests {
     fn what_is_not_there_is_refused_with_a_reason() {
         assert!(Target::websocket("wss://127.0.0.1/").unwrap_err().contains("TLS"));
         assert!(Target::http("https://127.0.0.1/").unwrap_err().contains("TLS"));
+        assert!(Target::either("https://127.0.0.1/").unwrap_err().contains("TLS"));
         for bad in ["127.0.0.1:80", "http://127.0.0.1/", "ws://a:b@127.0.0.1/", "ws://127.0.0.1/a b", "ws://:x/"] {
             assert!(Target::websocket(bad).is_err(), "{bad}");
         }

@@ -36,6 +36,12 @@ impl<T> Mailbox<T> {
         self.ringing.store(false, Ordering::Release);
         mem::swap(batch, &mut self.queue.lock().unwrap_or_else(PoisonError::into_inner));
     }
+
+    /// Whether a wakeup is under way.
+    #[cfg(test)]
+    pub(crate) fn is_ringing(&self) -> bool {
+        self.ringing.load(Ordering::Acquire)
+    }
 }
 
 #[cfg(test)]

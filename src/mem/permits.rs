@@ -48,6 +48,12 @@ impl Permits {
         self.granted[usize::from(taker)].swap(false, Ordering::AcqRel)
     }
 
+    /// Whether one that waits has got one.
+    #[cfg(test)]
+    pub(crate) fn is_granted(&self, taker: u16) -> bool {
+        self.granted[usize::from(taker)].load(Ordering::Acquire)
+    }
+
     /// Gives one back: to whoever waits longest, who is to be woken.
     pub fn give(&self) -> Option<u16> {
         let mut inner = self.lock();

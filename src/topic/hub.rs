@@ -49,7 +49,7 @@ impl Home {
     fn is_idle(&mut self, now_ms: u64) -> bool {
         self.log.trim(now_ms);
         self.keys.expire(now_ms);
-        self.attached.is_empty() && self.log.is_empty()
+        self.attached.is_empty() && self.log.is_empty() && self.keys.is_empty()
     }
 }
 
@@ -554,6 +554,22 @@ mod tests {
         while scene.sweep() {}
         for (slot, _) in scene.places.iter().enumerate().filter(|(_, place)| place.is_some()) {
             assert_eq!(scene.seen[slot], scene.published, "slot {slot} was left behind");
+        }
+    }
+
+    #[test]
+    fn whoever_joins_amid_a_sweep_takes_nobodys_turn() {
+        for joiners in 1..4 {
+            let mut scene = Scene::new();
+            scene.enter(0);
+            scene.home_reads();
+            scene.worker_reads();
+            scene.publish();
+            scene.worker_reads();
+            // From the copy that is here, between the message and the sweep.
+            (1..=joiners).for_each(|slot| scene.enter(slot));
+            while scene.sweep() {}
+            assert_eq!(scene.seen[0], scene.published, "with {joiners} more");
         }
     }
 

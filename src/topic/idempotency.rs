@@ -16,6 +16,11 @@ pub(crate) struct Keys {
 }
 
 impl Keys {
+    /// Whether none is remembered.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.order.is_empty()
+    }
+
     /// What the publication with this key was answered, if that was less than five minutes ago.
     pub(crate) fn get(&self, key: &[u8], now_ms: u64) -> Option<Cursor> {
         let &(cursor, time_ms) = self.cursors.get(key)?;

@@ -391,7 +391,8 @@ impl<S: Service, K: Kernel> Worker<S, K> {
         self.handle(slot, serial, |desk| {
             again = desk.entry.conn.timer(desk.tick, desk.rules, desk.output, &mut desk.glue);
         });
-        if let Some(deadline) = again {
+        // What it said may have found that the peer is gone.
+        if let Some(deadline) = again.filter(|_| self.table.find(slot, serial).is_some()) {
             self.wheel.arm(&mut self.table, slot, deadline);
         }
     }

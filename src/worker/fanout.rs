@@ -7,13 +7,14 @@ use crate::conn::{Ended, Phase};
 use crate::error::End;
 use crate::limits::{JOINED_BYTES_MAX, SLICES_PER_PERMIT, SWEEP_PER_TURN};
 use crate::service::{ConnId, Service};
-use crate::topic::{Encoding, Gap, Place, Subscriber};
+use crate::topic::{Encoding, Epoch, Gap, Place, Subscriber};
 use std::io::ErrorKind;
 
 /// What was joined for the last subscriber: most of the next stand at the same cursor.
 #[derive(Debug, Default)]
 pub(super) struct Joined {
-    key: Option<(u32, u64, u64, Encoding)>,
+    /// Of which log, from where to where, and how written. Not by the topic's number, which may become another topic's.
+    key: Option<(Epoch, u64, u64, Encoding)>,
     bytes: Vec<u8>,
 }
 
@@ -159,7 +160,8 @@ impl<S: Service, K: Kernel> Worker<S, K> {
         let bytes = match suffix.clone().next() {
             Some(only) if suffix.len() == 1 => only.encoded(encoding),
             _ => {
-                let key = Some((place.topic, from, copy.head().offset, encoding));
+                let head = copy.head();
+                let key = Some((head.epoch, from, head.offset, encoding));
                 if self.joined.key != key {
                     self.joined.bytes.clear();
                     for message in suffix.clone() {

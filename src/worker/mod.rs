@@ -301,4 +301,6 @@ impl<S: Service, K: Kernel> Worker<S, K> {
 }
 
 #[cfg(test)]
+mod simulation;
+#[cfg(test)]
 mod tests;

@@ -95,6 +95,10 @@ pub(crate) enum Farewell {
     TimedOut,
     /// We reset it, as we were told to.
     ByReset,
+    /// We ended the stream: where there is no closing handshake, nothing is to be waited for.
+    Ended,
+    /// We ended it in order to come back.
+    Returning,
 }
 
 impl Farewell {
@@ -106,6 +110,8 @@ impl Farewell {
             Self::Reset => "reset",
             Self::TimedOut => "timed_out",
             Self::ByReset => "by_reset",
+            Self::Ended => "ended",
+            Self::Returning => "returning",
         }
     }
 }

@@ -1,6 +1,6 @@
-//! One event loop a thread, shared by all modes: it opens connections, keeps them, reads and writes frames,
-//! answers pings and closing handshakes, and counts. A [`Mode`] is a small state machine on top that decides
-//! what is sent and what becomes of what is received.
+//! One event loop a thread, shared by all modes: it opens connections, keeps them, reads and writes what their transport
+//! speaks, answers pings and closing handshakes, polls on, and counts. A [`Mode`] is a small state machine on top that
+//! decides what is sent and what becomes of what is received.
 //!
 //! A turn of the loop: wait; handle the sockets that have something; let the mode do what is due; let deadlines
 //! pass; open connections. Slots are given out only in the last two steps, after all events of the turn
@@ -8,12 +8,13 @@
 
 mod dial;
 mod gauge;
+mod input;
 mod net;
 mod stage;
 mod table;
 mod worker;
 
-pub(crate) use dial::{Dial, Line};
+pub(crate) use dial::{Dial, Line, picks};
 pub(crate) use gauge::{Account, Farewell, Gauge, Tally};
 pub(crate) use net::Net;
 pub(crate) use stage::{Note, Outcome, Seat, Shared, Stage};
@@ -49,6 +50,12 @@ pub(crate) trait Mode: Sized + Send {
 
     /// A message came.
     fn message(&mut self, _net: &mut Net<Self::State>, _slot: u32, _payload: &[u8]) {}
+
+    /// The server said that something will be missing.
+    fn gap(&mut self, _net: &mut Net<Self::State>, _slot: u32) {}
+
+    /// The server said where a connection stands: behind the message that came last.
+    fn cursor(&mut self, _net: &mut Net<Self::State>, _slot: u32, _cursor: &[u8]) {}
 
     /// A connection that was tried or open is gone; its slot is free already.
     fn gone(&mut self, _net: &mut Net<Self::State>, _slot: u32, _state: Self::State, _how: Gone) {}

@@ -4,9 +4,11 @@ use super::Gone;
 use super::dial::Line;
 use super::gauge::{Farewell, Gauge, Tally};
 use super::table::{Deadlines, Phase, Rare, Table};
+use crate::cli::Transport;
 use crate::clock::{Clock, Nanos};
-use crate::handshake::{Answer, judge};
+use crate::handshake::{Answer, judge, judge_events};
 use crate::reason::{Failure, Loss};
+use crate::sse::EventStream;
 use mio::unix::SourceFd;
 use mio::{Interest, Poll, Token};
 use std::io::{self, ErrorKind};
@@ -44,6 +46,10 @@ pub(crate) struct Net<S> {
     pub(crate) to_read: Vec<(u32, usize)>,
     pub(super) opening_deadlines: Deadlines,
     pub(super) closing_deadlines: Deadlines,
+    /// What the head of the connection that opened last said about where it stands.
+    pub(super) cursor: Vec<u8>,
+    /// Serves connections that are between two events.
+    pub(super) spare_stream: Option<Box<EventStream>>,
     /// What is about to be written.
     out: Vec<u8>,
 }
@@ -75,6 +81,8 @@ impl<S: Default> Net<S> {
             to_read: Vec::new(),
             opening_deadlines: Deadlines::new(open_timeout),
             closing_deadlines: Deadlines::new(close_timeout),
+            cursor: Vec::new(),
+            spare_stream: None,
             out: Vec::with_capacity(1024),
         })
     }
@@ -86,13 +94,24 @@ impl<S: Default> Net<S> {
 
     /// Begins a handshake. When that fails at once, it is counted, and why and the state come back.
     pub(crate) fn open(&mut self, state: S) -> Result<u32, (Failure, S)> {
+        let slot = self.table.claim();
+        self.open_in(slot, state, b"")
+    }
+
+    /// Begins a handshake in a slot that is free, on behalf of whoever had it before, to go on from a cursor.
+    pub(crate) fn open_again(&mut self, slot: u32, state: S, cursor: &[u8]) -> Result<u32, (Failure, S)> {
+        let slot = self.table.claim_again(slot).then_some(slot);
+        self.open_in(slot, state, cursor)
+    }
+
+    fn open_in(&mut self, slot: Option<u32>, state: S, cursor: &[u8]) -> Result<u32, (Failure, S)> {
         self.gauge.attempted.add(1);
-        let Some(slot) = self.table.claim() else {
+        let Some(slot) = slot else {
             self.count_failure(Failure::NoDescriptor);
             return Err((Failure::NoDescriptor, state));
         };
         self.now = self.clock.now();
-        match self.call(slot) {
+        match self.call(slot, cursor) {
             Ok(()) => {
                 self.table[slot].state = state;
                 self.pending += 1;
@@ -110,10 +129,10 @@ impl<S: Default> Net<S> {
 
     /// Connects and, which mostly works at once on loopback, sends the request: five system calls with the
     /// registration, and no event until the answer is there.
-    fn call(&mut self, slot: u32) -> io::Result<()> {
+    fn call(&mut self, slot: u32, cursor: &[u8]) -> io::Result<()> {
         let dial = &self.line.dial;
         let socket = Socket::connect(self.line.source(slot), &dial.target, dial.options)?;
-        let key = self.line.request(slot, &mut self.out);
+        let key = self.line.request(slot, cursor, &mut self.out);
         let phase = match socket.send(&self.out) {
             Ok(sent) if sent == self.out.len() => Phase::Waiting,
             Ok(_) => return Err(io::Error::other("a new socket took half a request")),
@@ -124,6 +143,9 @@ impl<S: Default> Net<S> {
         let interest = if connecting { Interest::READABLE | Interest::WRITABLE } else { Interest::READABLE };
         self.poll.registry().register(&mut SourceFd(&socket.as_raw_fd()), Token(slot as usize), interest)?;
         let conn = &mut self.table[slot];
+        if connecting {
+            conn.rare.get_or_insert_default().outbox.keep(&mut self.out, 0);
+        }
         conn.socket = Some(socket);
         (conn.phase, conn.key, conn.watched_for_writing) = (phase, key, connecting);
         conn.stamp = self.now.stamp();
@@ -133,14 +155,13 @@ impl<S: Default> Net<S> {
     /// connect(2) has come to an end: sends the request, or says why not.
     pub(super) fn connected(&mut self, slot: u32) -> Result<(), Failure> {
         let conn = &mut self.table[slot];
-        let Some(socket) = &conn.socket else { return Ok(()) };
+        let (Some(socket), Some(rare)) = (&conn.socket, &conn.rare) else { return Ok(()) };
         if let Some(error) = socket.take_error().unwrap_or_else(Some) {
             return Err(Failure::of(&error));
         }
-        self.line.dial.requests[(self.line.number(slot) % self.line.dial.requests.len() as u64) as usize]
-            .write(&mut self.out, &self.line.dial.keys[usize::from(conn.key)].key);
-        match socket.send(&self.out) {
+        match socket.send(rare.outbox.pending()) {
             Ok(_) => {
+                conn.rare = None;
                 conn.phase = Phase::Waiting;
                 Ok(())
             }
@@ -163,7 +184,11 @@ impl<S: Default> Net<S> {
             }
         };
         let head = conn.rare.as_ref().map_or(bytes, |rare| &rare.head);
-        match judge(head, accept, dial.subprotocol.as_deref()) {
+        let answer = match dial.transport {
+            Transport::Sse => judge_events(head),
+            _ => judge(head, accept, dial.subprotocol.as_deref()),
+        };
+        match answer {
             Answer::Failed(failure) => Err(failure),
             Answer::Partial => {
                 let rare = conn.rare.get_or_insert_default();
@@ -172,16 +197,24 @@ impl<S: Default> Net<S> {
                 }
                 Ok(None)
             }
-            Answer::Open(length) => {
+            Answer::Open(length, cursor) => {
+                cursor.clone_into(&mut self.cursor);
                 conn.rare = None;
-                conn.phase = Phase::Open;
-                let took_us = conn.stamp.age_us(self.now);
-                self.tally.handshake_us.saturating_record(u64::from(took_us));
-                self.pending -= 1;
-                self.gauge.opened.add(1);
+                self.opened(slot);
                 Ok(Some(length - before))
             }
         }
+    }
+
+    /// Accounts for a connection that is open now.
+    pub(super) fn opened(&mut self, slot: u32) {
+        let conn = &mut self.table[slot];
+        debug_assert_eq!(conn.phase, Phase::Waiting);
+        conn.phase = Phase::Open;
+        let took_us = conn.stamp.age_us(self.now);
+        self.tally.handshake_us.saturating_record(u64::from(took_us));
+        self.pending -= 1;
+        self.gauge.opened.add(1);
     }
 
     /// Reads what is there.
@@ -209,6 +242,17 @@ impl<S: Default> Net<S> {
         let key = (self.rng.next() as u32).to_ne_bytes();
         self.out.clear();
         encode_masked(&mut self.out, opcode, payload, key);
+        self.send_out(slot);
+    }
+
+    /// Asks for what comes behind a cursor.
+    pub(super) fn poll_on(&mut self, slot: u32, cursor: &[u8]) {
+        self.line.long_poll(slot, cursor, &mut self.out);
+        self.send_out(slot);
+    }
+
+    /// Sends what is in `out`, or keeps it until the socket takes it.
+    fn send_out(&mut self, slot: u32) {
         let conn = &mut self.table[slot];
         let Some(socket) = &conn.socket else { return };
         if let Some(rare) = conn.rare.as_mut().filter(|rare| !rare.outbox.is_empty()) {
@@ -256,9 +300,14 @@ impl<S: Default> Net<S> {
         }
     }
 
-    /// Begins the closing handshake of an open connection.
+    /// Begins the closing handshake of an open connection, or ends it where the transport has none.
     pub(crate) fn close(&mut self, slot: u32) {
         debug_assert_eq!(self.table[slot].phase, Phase::Open);
+        if self.line.dial.transport != Transport::Ws {
+            self.closing += 1;
+            self.part(slot, Farewell::Ended);
+            return;
+        }
         self.send_frame(slot, Opcode::Close, &NORMAL.to_be_bytes());
         self.count_pings(slot);
         let stamp = self.now.stamp();
@@ -280,6 +329,19 @@ impl<S: Default> Net<S> {
             }
             Phase::Closing | Phase::Closed => Some(self.part(slot, Farewell::TimedOut)),
         }
+    }
+
+    /// Ends an open connection whose owner comes back at once; a WebSocket says so first when `politely`. Nothing of
+    /// what is still on its way counts.
+    pub(crate) fn leave(&mut self, slot: u32, politely: bool) -> Option<S> {
+        if self.table[slot].phase != Phase::Open {
+            return None;
+        }
+        if politely && self.line.dial.transport == Transport::Ws {
+            self.send_frame(slot, Opcode::Close, &NORMAL.to_be_bytes());
+        }
+        self.closing += 1;
+        Some(self.part(slot, Farewell::Returning).0)
     }
 
     /// Accounts for a handshake that came to nothing.

@@ -1,6 +1,7 @@
 //! The connections of one worker.
 
 use crate::clock::{Nanos, Stamp};
+use crate::sse::EventStream;
 use std::collections::VecDeque;
 use throng::mem::Outbox;
 use throng::sys::Socket;
@@ -75,13 +76,17 @@ pub(crate) struct Rare {
     pub(crate) partial: Option<Box<Partial>>,
     /// What the socket would not take.
     pub(crate) outbox: Outbox,
-    /// What has come of an answer's head.
+    /// What has come of an answer's head, or of an answer to a poll.
     pub(crate) head: Vec<u8>,
+    /// Bytes of it before it is worth another look.
+    pub(crate) needed: usize,
+    /// An event under way.
+    pub(crate) stream: Option<Box<EventStream>>,
 }
 
 impl Rare {
     pub(crate) fn is_empty(&self) -> bool {
-        self.partial.is_none() && self.outbox.is_empty() && self.head.is_empty()
+        self.partial.is_none() && self.outbox.is_empty() && self.head.is_empty() && self.stream.is_none()
     }
 }
 
@@ -107,6 +112,14 @@ impl<S: Default> Table<S> {
             self.conns.push(Conn::default());
             self.conns.len() as u32 - 1
         })
+    }
+
+    /// Takes a slot that was in use and is free.
+    pub(crate) fn claim_again(&mut self, slot: u32) -> bool {
+        // Mostly it has just been left.
+        let Some(index) = self.free.iter().rposition(|&free| free == slot) else { return false };
+        self.free.swap_remove(index);
+        true
     }
 
     /// Empties a slot, which closes its socket, and gives the mode's state back.
@@ -204,6 +217,10 @@ mod tests {
         assert_eq!((first, second, table.claim(), table.len()), (0, 1, None, 2));
         table.release(first);
         assert_eq!((table.len(), table.claim(), table.claim()), (1, Some(first), None));
+        table.release(first);
+        table.release(second);
+        assert!(table.claim_again(first) && !table.claim_again(first));
+        assert_eq!((table.len(), table.claim(), table.claim()), (1, Some(second), None));
     }
 
     #[test]

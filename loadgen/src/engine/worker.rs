@@ -1,10 +1,12 @@
 //! The loop of one worker.
 
 use super::gauge::Farewell;
+use super::input::{input, tell_cursor};
 use super::net::{Net, Read};
 use super::stage::{Note, Outcome, Seat, Shared, Stage};
 use super::table::{Conn, Phase};
 use super::{Gone, Mode};
+use crate::cli::Transport;
 use crate::clock::{Nanos, Pace};
 use crate::reason::{Failure, Loss};
 use mio::event::Event as Readiness;
@@ -15,9 +17,7 @@ use std::os::fd::AsRawFd;
 use std::sync::Arc;
 use std::sync::mpsc::Sender;
 use std::time::Duration;
-use throng::error::Violation;
 use throng::sys::Alarm;
-use throng::ws::{self, Event, Opcode, Role, Rules};
 
 /// The alarm's and the wake's places among the tokens, which are slots otherwise.
 const ALARM: Token = Token(usize::MAX - 1);
@@ -32,9 +32,6 @@ const OPENS_PER_TURN: u32 = 128;
 const CLOSES_PER_TURN: u32 = 64;
 /// When no more than this many closings of a worker are under way, and none is to begin, the next worker may begin.
 const CLOSING_TAIL: u64 = 512;
-
-/// Servers may send what they like: this is the longest message that is taken, in bytes.
-const RULES: Rules = Rules { role: Role::Client, message_bytes_max: 64 * 1024 * 1024 };
 
 struct Worker<M: Mode> {
     net: Net<M::State>,
@@ -173,12 +170,16 @@ impl<M: Mode> Worker<M> {
                 Err(error) => return self.ended(slot, Some(&error)),
             };
             let mut at = 0;
-            if self.net.table[slot].phase == Phase::Waiting {
+            // A poll's first answer is one like all others.
+            if self.net.table[slot].phase == Phase::Waiting && self.net.line.dial.transport != Transport::Poll {
                 match self.net.answered(slot, &self.scratch[..count]) {
                     Ok(None) => at = count,
                     Ok(Some(start)) => {
                         at = start;
                         self.mode.opened(&mut self.net, slot);
+                        let cursor = std::mem::take(&mut self.net.cursor);
+                        tell_cursor(&mut self.net, &mut self.mode, slot, &cursor);
+                        self.net.cursor = cursor;
                     }
                     Err(failure) => {
                         let (state, gone) = self.net.fail(slot, failure);
@@ -186,7 +187,7 @@ impl<M: Mode> Worker<M> {
                     }
                 }
             }
-            if at < count && !self.decode(slot, at, count) {
+            if at < count && !input(&mut self.net, &mut self.mode, slot, &mut self.scratch[at..count]) {
                 return;
             }
             budget -= count;
@@ -194,36 +195,6 @@ impl<M: Mode> Worker<M> {
                 return;
             }
         }
-    }
-
-    /// Handles the frames in the scratch; false when the connection is gone.
-    fn decode(&mut self, slot: u32, mut at: usize, count: usize) -> bool {
-        let Self { net, mode, scratch, .. } = self;
-        let mut partial = net.table[slot].rare.as_mut().and_then(|rare| rare.partial.take());
-        let gone = loop {
-            match ws::decode(&mut partial, &mut scratch[..count], &mut at, RULES) {
-                Ok(None) => break None,
-                Ok(Some(event)) => {
-                    if let Some(gone) = handle(net, mode, slot, event) {
-                        break Some(gone);
-                    }
-                    if net.table[slot].phase == Phase::Free {
-                        return false; // the mode ended it
-                    }
-                }
-                Err(violation) => break Some(violated(net, slot, violation)),
-            }
-        };
-        if let Some((state, gone)) = gone {
-            mode.gone(net, slot, state, gone);
-            return false;
-        }
-        if partial.is_some() {
-            net.table[slot].rare.get_or_insert_default().partial = partial;
-        } else {
-            net.drop_rare(slot);
-        }
-        true
     }
 
     /// The stream is over, in order or by an error.
@@ -384,47 +355,6 @@ impl<M: Mode> Drop for Worker<M> {
         if !self.has_let_close {
             self.shared.let_next_close();
         }
-    }
-}
-
-/// Handles one event; what it means when the connection ended by it.
-fn handle<M: Mode>(net: &mut Net<M::State>, mode: &mut M, slot: u32, event: Event<'_>) -> Option<(M::State, Gone)> {
-    let open = net.table[slot].phase == Phase::Open;
-    match event {
-        Event::Text(text) if open => {
-            net.gauge.received.add(1);
-            mode.message(net, slot, text.as_bytes());
-        }
-        Event::Binary(bytes) if open => {
-            net.gauge.received.add(1);
-            mode.message(net, slot, bytes);
-        }
-        Event::Ping(payload) if open => {
-            net.gauge.pings.add(1);
-            let conn = &mut net.table[slot];
-            conn.pings = conn.pings.saturating_add(1);
-            net.send_frame(slot, Opcode::Pong, payload);
-        }
-        Event::Close(close) if open => {
-            // Echoed with its code (section 5.5.1); then the server ends the stream, which we do not wait for.
-            let code = close.code.map(u16::to_be_bytes);
-            net.send_frame(slot, Opcode::Close, code.as_ref().map_or(&[], |code| &code[..]));
-            return Some(net.lose(slot, Loss::Closed(close.code.unwrap_or(1005))));
-        }
-        Event::Close(_) if net.table[slot].phase == Phase::Closing => net.table[slot].phase = Phase::Closed,
-        _ => {} // what comes while we are closing is of no interest
-    }
-    None
-}
-
-/// The server broke the protocol.
-fn violated<S: Default>(net: &mut Net<S>, slot: u32, violation: Violation) -> (S, Gone) {
-    match net.table[slot].phase {
-        Phase::Open => {
-            net.send_frame(slot, Opcode::Close, &violation.code().to_be_bytes());
-            net.lose(slot, Loss::violation(violation))
-        }
-        _ => net.part(slot, Farewell::Unanswered),
     }
 }
 

@@ -89,6 +89,10 @@ impl Audit {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::clock::Nanos;
+    use crate::fanout::mark::{Mark, Marks};
+    use crate::poll::Element;
+    use crate::sse::EventStream;
     use std::collections::BTreeSet;
     use throng::mem::Rng;
 
@@ -126,5 +130,81 @@ mod tests {
         assert_eq!(audit.take(5), Delivery::Late);
         audit.announce_gap();
         assert_eq!(audit.missing(15), Missing { unnoticed: 1, tail: 0, announced: 8, tail_announced: 2 });
+    }
+
+    /// What one subscriber saw, as the parsers hand it to a load.
+    #[derive(Debug, Default)]
+    struct Account {
+        audit: Audit,
+        seen: Vec<Delivery>,
+    }
+
+    impl Account {
+        fn message(&mut self, payload: &[u8]) {
+            assert_eq!(Marks::default().each(payload, |mark| self.seen.push(self.audit.take(mark.sequence))), 1);
+        }
+    }
+
+    fn payload(sequence: u32) -> String {
+        let mut out = Vec::new();
+        Mark { run: 1, topic: 2, sequence, due: Nanos(3) }.write_payload(&mut out, 60);
+        String::from_utf8(out).unwrap()
+    }
+
+    /// Messages 0 1 3 3 2, a gap, 6, and the end, while 8 were published: one twice, one late, two missing that were
+    /// announced, one missing at the end.
+    const SENT: [Option<u32>; 7] = [Some(0), Some(1), Some(3), Some(3), Some(2), None, Some(6)];
+
+    #[track_caller]
+    fn assert_found(account: &Account) {
+        use Delivery::{Duplicate, InOrder, Late};
+        assert_eq!(account.seen, [InOrder, InOrder, InOrder, Duplicate, Late, InOrder]);
+        assert_eq!(account.audit.missing(8), Missing { unnoticed: 0, tail: 1, announced: 2, tail_announced: 0 });
+    }
+
+    #[test]
+    fn faults_in_an_event_stream_are_found_across_connections() {
+        let block = |one: Option<u32>| match one {
+            Some(sequence) => format!("id: e-{sequence}\ndata: {}\n\n", payload(sequence)),
+            None => "event: gap\nid: e-5\ndata: {\"gap\":{}}\n\n".to_owned(),
+        };
+        for leave_at in 0..SENT.len() {
+            let mut account = Account::default();
+            for part in [&SENT[..leave_at], &SENT[leave_at..]] {
+                // A block that was cut off does not count: the next connection brings it again.
+                let text = part.iter().map(|&one| block(one)).collect::<String>() + "id: e-9\ndata: ~throng:cut";
+                let mut stream = EventStream::default();
+                for piece in text.as_bytes().chunks(7) {
+                    stream.push(piece, |block| match block.event {
+                        b"gap" => account.audit.announce_gap(),
+                        _ => account.message(block.data.unwrap()),
+                    });
+                }
+            }
+            assert_found(&account);
+        }
+    }
+
+    #[test]
+    fn faults_in_polls_and_json_frames_are_found() {
+        let element = |one: &Option<u32>| match one {
+            Some(sequence) => format!("{{\"id\":\"e-{sequence}\",\"data\":\"{}\"}}", payload(*sequence)),
+            None => r#"{"gap":{"since":"e-3","resumed":"e-5"}}"#.to_owned(),
+        };
+        let feed = |account: &mut Account, element: &Element<'_>| match element.gap {
+            Some(_) => account.audit.announce_gap(),
+            None => account.message(&element.payload()),
+        };
+        for polls in 1..SENT.len() {
+            let mut account = Account::default();
+            for part in SENT.chunks(polls) {
+                let body = format!("[{}]\n", part.iter().map(element).collect::<Vec<_>>().join(","));
+                Element::parse_all(body.as_bytes()).unwrap().iter().for_each(|one| feed(&mut account, one));
+            }
+            assert_found(&account);
+        }
+        let mut account = Account::default();
+        SENT.iter().for_each(|one| feed(&mut account, &Element::parse(element(one).as_bytes()).unwrap()));
+        assert_found(&account);
     }
 }

@@ -6,6 +6,7 @@ mod mark;
 mod publisher;
 mod subscribers;
 mod template;
+mod travel;
 mod wire;
 
 pub(crate) use mark::{MARK_BYTES, Mark};
@@ -14,25 +15,26 @@ pub(crate) use subscribers::{FanoutReport, Slowness, Subscribers, Tale};
 pub(crate) use template::{Template, Values};
 
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU32, Ordering};
 
-/// What the publisher and the subscribers' workers share.
+/// What the publishers and the subscribers' workers share.
 #[derive(Debug)]
 pub(crate) struct Ledger {
     /// This run's number, in every mark.
     pub(crate) run: u32,
     pub(crate) topics: Vec<String>,
-    /// Messages published to each topic.
+    /// Messages published to each topic; each topic belongs to one publisher, so its numbers have one order.
     published: Vec<AtomicU32>,
-    /// Nothing more will be published.
-    is_final: AtomicBool,
-    pub(crate) publisher: Mutex<PublisherReport>,
+    /// Publishers that may publish more.
+    publishing: AtomicU32,
+    /// What those found out that have ended.
+    pub(crate) publishers: Mutex<PublisherReport>,
 }
 
 impl Ledger {
-    pub(crate) fn new(run: u32, topics: Vec<String>) -> Self {
+    pub(crate) fn new(run: u32, topics: Vec<String>, publishers: u32) -> Self {
         let published = topics.iter().map(|_| AtomicU32::new(0)).collect();
-        Self { run, topics, published, is_final: AtomicBool::new(false), publisher: Mutex::default() }
+        Self { run, topics, published, publishing: AtomicU32::new(publishers), publishers: Mutex::default() }
     }
 
     /// Messages published to a topic so far.
@@ -49,11 +51,12 @@ impl Ledger {
         self.published[topic as usize].fetch_add(1, Ordering::Relaxed);
     }
 
+    /// A publisher has ended.
     fn close(&self) {
-        self.is_final.store(true, Ordering::Release);
+        self.publishing.fetch_sub(1, Ordering::AcqRel);
     }
 
     fn is_final(&self) -> bool {
-        self.is_final.load(Ordering::Acquire)
+        self.publishing.load(Ordering::Acquire) == 0
     }
 }

@@ -28,7 +28,7 @@ pub(crate) enum Route {
     Http { target: Target, fields: String },
 }
 
-/// What the publisher found out.
+/// What publishers found out.
 #[derive(Clone, Debug)]
 pub(crate) struct PublisherReport {
     /// From due to written.
@@ -45,21 +45,33 @@ impl Default for PublisherReport {
     }
 }
 
-/// The publisher: a thread of its own.
-#[derive(Debug)]
+impl PublisherReport {
+    fn merge(&mut self, other: &Self) {
+        self.late_ns += &other.late_ns;
+        self.answer_ns += &other.answer_ns;
+        self.errors += other.errors;
+    }
+}
+
+/// A publisher: a thread and a connection of its own. Of several, each has every `count`-th topic to itself, and together
+/// they keep to the rate.
+#[derive(Clone, Debug)]
 pub(crate) struct Publisher {
+    /// Which one it is, and of how many.
+    pub(crate) index: u32,
+    pub(crate) count: u32,
     pub(crate) ledger: Arc<Ledger>,
     pub(crate) route: Route,
     pub(crate) template: Template,
     pub(crate) opcode: Opcode,
-    /// Messages a second.
+    /// Messages a second of all publishers.
     pub(crate) rate: f64,
     /// Bytes of a payload.
     pub(crate) size: usize,
     pub(crate) seed: u64,
 }
 
-/// Tells the subscribers that nothing more will come, however publishing ends.
+/// Tells the subscribers that nothing more will come from here, however publishing ends.
 struct Final<'a>(&'a Ledger);
 
 impl Drop for Final<'_> {
@@ -87,7 +99,7 @@ impl Publisher {
                 )
             }
         };
-        *self.ledger.publisher.lock().unwrap_or_else(PoisonError::into_inner) = report;
+        self.ledger.publishers.lock().unwrap_or_else(PoisonError::into_inner).merge(&report);
         result.map_err(|error| format!("publishing ended: {error}"))
     }
 
@@ -109,7 +121,9 @@ impl Publisher {
             while due.len() < 1024
                 && let Some(moment) = pace.take(now)
             {
-                due.push((topic, moment));
+                if topic % self.count == self.index {
+                    due.push((topic, moment));
+                }
                 topic = (topic + 1) % self.ledger.topics.len() as u32;
             }
             if due.is_empty() {

@@ -4,8 +4,9 @@ use super::Ledger;
 use super::audit::{Audit, Delivery};
 use super::mark::{Mark, Marks};
 use super::template::{Template, Values};
+use super::travel::{Ticket, Travellers};
 use crate::clock::Nanos;
-use crate::engine::{Gone, Mode, Net};
+use crate::engine::{Gone, Mode, Net, Phase, picks};
 use crate::reason::Loss;
 use hdrhistogram::Histogram;
 use memchr::memmem::Finder;
@@ -30,14 +31,6 @@ pub(crate) struct Slowness {
     pub(crate) bytes_per_second: u32,
 }
 
-impl Slowness {
-    /// Whether connection `number` is a slow one: they are spread evenly.
-    fn picks(self, number: u64) -> bool {
-        let before = (number as f64 * self.share).floor();
-        ((number + 1) as f64 * self.share).floor() > before
-    }
-}
-
 /// What subscribers of one kind have seen.
 #[derive(Clone, Debug)]
 pub(crate) struct Tale {
@@ -45,12 +38,19 @@ pub(crate) struct Tale {
     pub(crate) expected: u64,
     pub(crate) delivered: u64,
     pub(crate) lost: u64,
+    /// Of which behind the last that came: perhaps not lost but late, since nothing came to push them on.
+    pub(crate) lost_at_end: u64,
     pub(crate) gap_announced: u64,
     pub(crate) missed_by_lost: u64,
     pub(crate) duplicated: u64,
     pub(crate) reordered: u64,
     pub(crate) misrouted: u64,
     pub(crate) foreign: u64,
+    /// Gaps that were announced, whatever was missing behind them.
+    pub(crate) gaps: u64,
+    /// Subscribers that leave and come back, and how often one did.
+    pub(crate) travellers: u64,
+    pub(crate) reconnects: u64,
     pub(crate) latency_ns: Histogram<u64>,
 }
 
@@ -62,12 +62,16 @@ impl Default for Tale {
             expected: 0,
             delivered: 0,
             lost: 0,
+            lost_at_end: 0,
             gap_announced: 0,
             missed_by_lost: 0,
             duplicated: 0,
             reordered: 0,
             misrouted: 0,
             foreign: 0,
+            gaps: 0,
+            travellers: 0,
+            reconnects: 0,
             latency_ns,
         }
     }
@@ -79,12 +83,16 @@ impl Tale {
         self.expected += other.expected;
         self.delivered += other.delivered;
         self.lost += other.lost;
+        self.lost_at_end += other.lost_at_end;
         self.gap_announced += other.gap_announced;
         self.missed_by_lost += other.missed_by_lost;
         self.duplicated += other.duplicated;
         self.reordered += other.reordered;
         self.misrouted += other.misrouted;
         self.foreign += other.foreign;
+        self.gaps += other.gaps;
+        self.travellers += other.travellers;
+        self.reconnects += other.reconnects;
         self.latency_ns += &other.latency_ns;
     }
 }
@@ -96,16 +104,20 @@ pub(crate) struct FanoutReport {
     pub(crate) slow: Tale,
 }
 
-/// A subscriber.
+/// A subscriber. Its account goes on across its connections.
 #[derive(Debug, Default)]
 pub(crate) struct Subscriber {
     topic: u32,
     is_slow: bool,
     is_subscribed: bool,
+    ticket: Option<Ticket>,
     /// Messages that came and were not duplicates.
     received: u32,
     audit: Audit,
 }
+
+// One that never leaves pays nothing for those that do.
+const _: () = assert!(size_of::<Subscriber>() <= 32);
 
 /// The mode.
 #[derive(Debug)]
@@ -119,6 +131,7 @@ pub(crate) struct Subscribers {
     report: FanoutReport,
     /// Slots of slow readers.
     slow: Vec<u32>,
+    travellers: Travellers,
     /// Subscribers whose connection ended in the middle: judged when all has been published.
     ended: Vec<(Subscriber, bool)>,
     /// Messages that came and were not duplicates, of subscribers that are still there, and those that would be
@@ -138,6 +151,7 @@ impl Subscribers {
         opcode: Opcode,
         gap: &str,
         slowness: Slowness,
+        reconnect_every: Duration,
     ) -> Self {
         let live = vec![0; ledger.topics.len()];
         Self {
@@ -149,6 +163,7 @@ impl Subscribers {
             slowness,
             report: FanoutReport::default(),
             slow: Vec::new(),
+            travellers: Travellers::new(reconnect_every),
             ended: Vec::new(),
             delivered_live: 0,
             live,
@@ -176,13 +191,18 @@ impl Subscribers {
         let missing = subscriber.audit.missing(published);
         let tale = if subscriber.is_slow { &mut self.report.slow } else { &mut self.report.prompt };
         tale.subscribers += 1;
+        tale.travellers += u64::from(subscriber.ticket.is_some());
+        tale.gaps += u64::from(gap_said);
         tale.expected += u64::from(published);
         tale.lost += missing.unnoticed;
         tale.gap_announced += missing.announced + missing.tail_announced;
         match (gone, gap_said) {
             (_, true) => tale.gap_announced += missing.tail,
             (true, false) => tale.missed_by_lost += missing.tail,
-            (false, false) => tale.lost += missing.tail,
+            (false, false) => {
+                tale.lost += missing.tail;
+                tale.lost_at_end += missing.tail;
+            }
         }
     }
 
@@ -204,10 +224,14 @@ impl Mode for Subscribers {
     type Report = FanoutReport;
 
     fn opened(&mut self, net: &mut Net<Subscriber>, slot: u32) {
+        if let Some(ticket) = net.table[slot].state.ticket {
+            return self.travellers.came_back(ticket, net);
+        }
         let number = net.line.number(slot);
         let topic = (number % self.ledger.topics.len() as u64) as u32;
-        let is_slow = self.slowness.picks(number);
-        net.table[slot].state = Subscriber { topic, is_slow, is_subscribed: true, ..Subscriber::default() };
+        let is_slow = picks(self.slowness.share, number);
+        let ticket = net.line.returns(slot).then(|| self.travellers.enlist(slot));
+        net.table[slot].state = Subscriber { topic, is_slow, is_subscribed: true, ticket, ..Subscriber::default() };
         self.live[topic as usize] += 1;
         if is_slow {
             self.slow.push(slot);
@@ -225,6 +249,7 @@ impl Mode for Subscribers {
         for &slot in &self.slow {
             net.table[slot].is_paused = true;
         }
+        self.travellers.start(net);
     }
 
     fn message(&mut self, net: &mut Net<Subscriber>, slot: u32, payload: &[u8]) {
@@ -255,15 +280,33 @@ impl Mode for Subscribers {
             tale.latency_ns.saturating_record(now.0.saturating_sub(mark.due.0));
         });
         if self.gap_marker.find(payload).is_some() {
+            tale.gaps += 1;
             state.audit.announce_gap();
         } else if marks == 0 || foreign {
             tale.foreign += 1;
         }
     }
 
-    fn gone(&mut self, _net: &mut Net<Subscriber>, slot: u32, state: Subscriber, how: Gone) {
+    fn gap(&mut self, net: &mut Net<Subscriber>, slot: u32) {
+        let state = &mut net.table[slot].state;
+        let tale = if state.is_slow { &mut self.report.slow } else { &mut self.report.prompt };
+        tale.gaps += 1;
+        state.audit.announce_gap();
+    }
+
+    fn cursor(&mut self, net: &mut Net<Subscriber>, slot: u32, cursor: &[u8]) {
+        if let Some(ticket) = net.table[slot].state.ticket {
+            self.travellers.note_cursor(ticket, cursor);
+        }
+    }
+
+    fn gone(&mut self, net: &mut Net<Subscriber>, slot: u32, state: Subscriber, how: Gone) {
         if !state.is_subscribed {
             return;
+        }
+        // Only who has been there already has a state, and fails to open.
+        if let (Gone::Failed(_), Some(ticket)) = (how, state.ticket) {
+            return self.travellers.turned_back(ticket, state, net);
         }
         self.live[state.topic as usize] -= 1;
         // What it had got no longer counts towards completion; what is missing of it never will.
@@ -274,11 +317,14 @@ impl Mode for Subscribers {
     }
 
     fn turn(&mut self, net: &mut Net<Subscriber>) -> Option<Nanos> {
-        if self.is_running {
-            return self.read_slowly(net);
-        }
-        self.check_complete();
-        (!self.is_complete && net.began > Nanos(0)).then(|| net.now + CHECK)
+        let next = self.travellers.turn(net, self.is_running);
+        let other = if self.is_running {
+            self.read_slowly(net)
+        } else {
+            self.check_complete();
+            (!self.is_complete && net.began > Nanos(0)).then(|| net.now + CHECK)
+        };
+        next.into_iter().chain(other).min()
     }
 
     fn stop(&mut self, net: &mut Net<Subscriber>) {
@@ -294,15 +340,20 @@ impl Mode for Subscribers {
     }
 
     fn report(&mut self, net: &mut Net<Subscriber>) -> FanoutReport {
+        for subscriber in self.travellers.away().collect::<Vec<_>>() {
+            self.judge(&subscriber, true, false);
+        }
         for (subscriber, gap_said) in std::mem::take(&mut self.ended) {
             self.judge(&subscriber, true, gap_said);
         }
         for slot in 0..net.table.slots() {
+            let is_open = net.table[slot].phase == Phase::Open;
             let state = std::mem::take(&mut net.table[slot].state);
             if state.is_subscribed {
-                self.judge(&state, false, false);
+                self.judge(&state, !is_open, false);
             }
         }
+        self.report.prompt.reconnects = self.travellers.returned;
         std::mem::take(&mut self.report)
     }
 }

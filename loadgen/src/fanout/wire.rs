@@ -1,6 +1,6 @@
 //! The publisher's connections: few, so they block, and need no event loop.
 
-use crate::handshake::{Answer, KeyPair, Request, judge};
+use crate::handshake::{Answer, Ask, KeyPair, Request, judge};
 use crate::target::Target;
 use std::io::{self, Read, Write};
 use std::net::TcpStream;
@@ -38,12 +38,12 @@ impl Socket {
         let mut stream = connect(target).map_err(fail)?;
         let pair = KeyPair::draw(&mut rng);
         let mut head = Vec::new();
-        Request::new(&target.path, &target.host, fields).write(&mut head, &pair.key);
+        Request::new(&target.path, &target.host, fields).write(&mut head, Ask::Socket(&pair.key));
         stream.write_all(&head).map_err(fail)?;
         let mut input = Vec::new();
         let rest = loop {
             match judge(&input, &pair.accept, subprotocol) {
-                Answer::Open(length) => break input.split_off(length),
+                Answer::Open(length, _) => break input.split_off(length),
                 Answer::Failed(failure) => return Err(format!("the publisher is not let in: {}", failure.word())),
                 Answer::Partial => {
                     let mut piece = [0; 4096];

@@ -4,7 +4,7 @@ mod echoes;
 mod fanouts;
 mod moves;
 
-use crate::cli::{Cli, Common, Idle, Load};
+use crate::cli::{Cli, Common, Idle, Load, Transport};
 use crate::mode;
 use crate::observe::listening_pids;
 use crate::plan::{Plan, Share, Wants};
@@ -37,6 +37,7 @@ impl From<io::Error> for Stop {
 
 /// Runs what the command line says.
 pub(crate) fn run(cli: &Cli) -> Result<Results, Stop> {
+    check_transport(&cli.load)?;
     let mut results = match &cli.load {
         Load::Idle(args) => idle(args)?,
         Load::Echo(args) => echoes::echo(args)?,
@@ -48,6 +49,21 @@ pub(crate) fn run(cli: &Cli) -> Result<Results, Stop> {
     };
     results.conclude();
     Ok(results)
+}
+
+/// Event streams and polls only receive, so they carry only loads that receive.
+fn check_transport(load: &Load) -> Result<(), Stop> {
+    let transport = load.common().transport;
+    let refuse = |why: &str| Err(Stop::Usage(format!("--transport {transport} {why}")));
+    match (transport, load) {
+        (Transport::Poll, Load::Slow(_)) => {
+            refuse("has no slow readers, since a poll is asked for when the last one was read: use ws or sse")
+        }
+        (Transport::Sse | Transport::Poll, Load::Echo(_) | Load::Churn(_) | Load::Storm(_) | Load::Mixed(_)) => {
+            refuse("is for idle, fanout and slow: this load speaks WebSocket, so leave --transport out")
+        }
+        _ => Ok(()),
+    }
 }
 
 /// Plans, checks what the machine allows, and finds the server's processes.

@@ -14,8 +14,9 @@ pub(crate) fn html(results: &Results) -> String {
     let mut out = format!(
         "<!doctype html><html lang=en><meta charset=utf-8><meta name=viewport content='width=device-width'>\
          <title>throng-load {mode}: {url}</title><style>{style}</style>\
-         <header><h1>{mode} load</h1>{badge}</header><p class=sub>{url}</p>",
+         <header><h1>{mode} load</h1>{badge}</header><p class=sub>{url} over {transport}</p>",
         mode = results.mode,
+        transport = escape(&results.transport),
         url = escape(&results.url),
         style = include_str!("style.css"),
         badge = badge(results),
@@ -249,11 +250,16 @@ fn tables(out: &mut String, results: &Results) {
             ("expected", grouped(fanout.expected)),
             ("delivered", grouped(fanout.delivered)),
             ("lost unnoticed", grouped(fanout.lost)),
+            ("of them behind the last that came", grouped(fanout.lost_at_end)),
             ("missing behind announced gaps", grouped(fanout.gap_announced)),
             ("missed by lost connections", grouped(fanout.missed_by_lost_connections)),
             ("duplicated", grouped(fanout.duplicated)),
             ("reordered", grouped(fanout.reordered)),
             ("misrouted", grouped(fanout.misrouted)),
+            ("gaps announced", grouped(fanout.gaps)),
+            ("publishers", grouped(u64::from(fanout.publishers))),
+            ("subscribers that left and came back", grouped(fanout.reconnecting_subscribers)),
+            ("times they came back", grouped(fanout.reconnects)),
         ];
         table(out, title, &[&rows[..], &quantile_rows(&fanout.latency_us)].concat());
     }
