@@ -1,8 +1,8 @@
 //! The client: one thread that opens connections, upgrades them properly, and keeps a server busy
 //! while its CPU time is read from outside. Prints one line of JSON.
 
-use std::io;
-use std::net::{Ipv4Addr, SocketAddrV4};
+use std::io::{self, Read, Write};
+use std::net::{Ipv4Addr, SocketAddrV4, TcpStream};
 use std::os::fd::RawFd;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
@@ -28,7 +28,8 @@ pub(crate) fn run(args: &mut Args) -> io::Result<()> {
     let pids: String = args.value("--pid", None)?;
     let pids: Result<_, _> = pids.split(',').map(str::parse).collect();
     let pids = pids.map_err(|error| invalid(format!("--pid: {error}")))?;
-    let mut drive = Drive::new(target, pids)?;
+    let path: String = args.value("--path", Some("/".to_owned()))?;
+    let mut drive = Drive::new(target, &path, pids)?;
     match mode.as_str() {
         "handshake" => {
             let count = args.value("--count", Some(18_000))?;
@@ -46,8 +47,10 @@ pub(crate) fn run(args: &mut Args) -> io::Result<()> {
         "sweep" => {
             let connections = args.value("--connections", Some(18_000))?;
             let sweeps = args.value("--sweeps", Some(10))?;
+            let publish = args.flag("--publish");
             args.finish()?;
-            drive.sweep(connections, sweeps)
+            let post = publish.then(|| wire::post(target, &path));
+            drive.sweep(connections, sweeps, post.as_deref())
         }
         other => Err(invalid(format!("cannot drive `{other}`"))),
     }
@@ -71,11 +74,11 @@ struct Client {
 }
 
 impl Drive {
-    fn new(target: SocketAddrV4, pids: Vec<u32>) -> io::Result<Drive> {
+    fn new(target: SocketAddrV4, path: &str, pids: Vec<u32>) -> io::Result<Drive> {
         Ok(Drive {
             target,
             pids,
-            request: wire::request(target),
+            request: wire::request(target, path),
             epoll: sys::Epoll::new()?,
             clients: Vec::new(),
             scratch: vec![0; 256 * 1024],
@@ -107,14 +110,27 @@ impl Drive {
         Ok(())
     }
 
-    /// Receives what the server sends everyone by itself: a first time to get going, then `sweeps`
-    /// measured ones.
-    fn sweep(&mut self, connections: usize, sweeps: usize) -> io::Result<()> {
+    /// Receives what the server sends everyone, by itself or once a second as it is published with `post`: a first time
+    /// to get going, then `sweeps` measured ones.
+    fn sweep(&mut self, connections: usize, sweeps: usize, post: Option<&[u8]>) -> io::Result<()> {
         self.open(connections, 64)?;
+        let mut publisher =
+            post.map(|post| Ok::<_, io::Error>((TcpStream::connect(self.target)?, post))).transpose()?;
+        let mut publish = || match &mut publisher {
+            Some((stream, post)) => {
+                sleep(Duration::from_secs(1));
+                stream.write_all(post)?;
+                // The answer fits one segment, and nobody else writes on this connection.
+                stream.read(&mut [0; 4096]).map(drop)
+            }
+            None => Ok(()),
+        };
+        publish()?;
         self.collect(connections, &wire::FRAME)?;
         let window = Window::open(&self.pids)?;
         let mut last_ms = 0.0;
         for _ in 0..sweeps {
+            publish()?;
             last_ms += self.collect(connections, &wire::FRAME)?.as_secs_f64() * 1e3 / sweeps as f64;
         }
         let report = window.close(&self.pids, connections * sweeps)?;

@@ -26,7 +26,8 @@ floor echo [--edge] [--listen ADDR]          and answer every frame
 floor sweep --connections N [--listen ADDR]  and send everyone a frame each second
 floor drive handshake --target ADDR --pid PID[,PID] [--count 18000] [--inflight 64]
 floor drive echo      --target ADDR --pid PID[,PID] [--connections 100] [--count 300000] [--size 64]
-floor drive sweep     --target ADDR --pid PID[,PID] [--connections 18000] [--sweeps 10]";
+floor drive sweep     --target ADDR --pid PID[,PID] [--connections 18000] [--sweeps 10] [--publish]
+all drives also take [--path PATH]; with --publish what is swept is posted there once a second";
 
 /// Nothing here outlives this, whatever became of the script that started it.
 const LIFETIME_S: u32 = 900;

@@ -29,9 +29,9 @@ const MASKED: u8 = 0x80;
 const MASKING_KEY: [u8; 4] = [0x37, 0xfa, 0x21, 0x3d];
 
 /// The upgrade request, with the fields and about the size of a browser's.
-pub(crate) fn request(target: SocketAddrV4) -> Vec<u8> {
+pub(crate) fn request(target: SocketAddrV4, path: &str) -> Vec<u8> {
     format!(
-        "GET /topics/floor HTTP/1.1\r\n\
+        "GET {path} HTTP/1.1\r\n\
          Host: {target}\r\n\
          Connection: Upgrade\r\n\
          User-Agent: Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) \
@@ -42,6 +42,13 @@ pub(crate) fn request(target: SocketAddrV4) -> Vec<u8> {
          Sec-WebSocket-Key: {KEY}\r\n\r\n"
     )
     .into_bytes()
+}
+
+/// A publication of what [`FRAME`] carries.
+pub(crate) fn post(target: SocketAddrV4, path: &str) -> Vec<u8> {
+    let payload = "x".repeat(PAYLOAD_BYTES);
+    format!("POST {path} HTTP/1.1\r\nHost: {target}\r\nContent-Type: text/plain\r\nContent-Length: {PAYLOAD_BYTES}\r\n\r\n{payload}")
+        .into_bytes()
 }
 
 /// Bytes that the response head takes: 0 while it is incomplete, an error unless it is the 101 to

@@ -49,10 +49,9 @@ impl Service for Push {
     }
 
     fn message(&mut self, connection: &mut Connection<'_, ()>, message: Message<'_>) {
-        if self.client_publish {
-            connection.publish(&connection.topic().expect("it came by a topic's URL").clone(), message)
-        } else {
-            connection.close(1008, "POST instead")
+        match connection.topic().cloned() {
+            Some(topic) if self.client_publish => connection.publish(&topic, message),
+            _ => connection.close(1008, "POST instead"),
         }
     }
 
