@@ -34,6 +34,7 @@ use crate::time::Tick;
 use crate::ws::Partial;
 use handshake::Handshake;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::sync::Arc;
 
 /// Where a connection stands. The meaning of its one timer follows from this (`conn::timer`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -219,6 +220,13 @@ impl<T> Conn<T> {
             rare.moved = now;
         }
         rare.outbox.keep(output, sent);
+    }
+
+    /// As [`keep`](Self::keep), of bytes that are others' too, when nothing waits yet.
+    pub(crate) fn share(&mut self, bytes: Arc<[u8]>, sent: usize, now: Tick) {
+        let rare = self.rare.get_or_insert_default();
+        rare.moved = now;
+        rare.outbox.share(bytes, sent);
     }
 
     /// Notes that `count` bytes of [`pending`](Self::pending) were written. When that was all, what had to wait

@@ -56,7 +56,7 @@ pub(crate) struct Message {
     pub(crate) payload: Box<[u8]>,
     /// When it was appended, on the clock of the log.
     pub(crate) time_ms: u64,
-    encodings: [OnceLock<Box<[u8]>>; STORED],
+    encodings: [OnceLock<Arc<[u8]>>; STORED],
 }
 
 impl Message {
@@ -80,15 +80,24 @@ impl Message {
     /// The message as it leaves: made on first use, by whichever thread is first.
     pub(crate) fn encoded(&self, encoding: Encoding) -> &[u8] {
         match encoding {
-            Encoding::Frame => self.stored(0, Self::frame),
-            Encoding::JsonFrame => self.stored(1, |message| framed(OPCODE_TEXT, &message.element())),
-            Encoding::Event => self.stored(2, Self::event),
-            Encoding::Element => payload_of(self.encoded(Encoding::JsonFrame)),
+            Encoding::Element => payload_of(self.shared(Encoding::JsonFrame)),
+            _ => self.shared(encoding),
         }
     }
 
-    fn stored(&self, at: usize, encode: impl FnOnce(&Self) -> Vec<u8>) -> &[u8] {
-        self.encodings[at].get_or_init(|| encode(self).into_boxed_slice())
+    /// The same to be kept: the message may leave its topic meanwhile. An element has no bytes of its own; its frame is given.
+    pub(crate) fn shared(&self, encoding: Encoding) -> &Arc<[u8]> {
+        match encoding {
+            Encoding::Frame => self.stored(0, Self::frame),
+            Encoding::JsonFrame | Encoding::Element => {
+                self.stored(1, |message| framed(OPCODE_TEXT, &message.element()))
+            }
+            Encoding::Event => self.stored(2, Self::event),
+        }
+    }
+
+    fn stored(&self, at: usize, encode: impl FnOnce(&Self) -> Vec<u8>) -> &Arc<[u8]> {
+        self.encodings[at].get_or_init(|| encode(self).into())
     }
 
     fn frame(&self) -> Vec<u8> {

@@ -9,6 +9,7 @@ use crate::limits::{JOINED_BYTES_MAX, SLICES_PER_PERMIT, SWEEP_PER_TURN};
 use crate::service::{ConnId, Service};
 use crate::topic::{Encoding, Epoch, Gap, Place, Subscriber};
 use std::io::ErrorKind;
+use std::sync::Arc;
 
 /// What was joined for the last subscriber: most of the next stand at the same cursor.
 #[derive(Debug, Default)]
@@ -197,11 +198,9 @@ impl<S: Service, K: Kernel> Worker<S, K> {
             *cursor = message.cursor.offset;
             metrics.frames_out.add(1);
             if left < bytes.len() {
-                // The socket is full in the midst of this message, or right before it: its rest is kept.
-                debug_assert!(self.output.is_empty());
+                // The socket is full in the midst of this message, or right before it: this one it gets whatever happens.
                 let tick = self.now.tick();
-                self.output.extend_from_slice(bytes);
-                entry.conn.keep(&mut self.output, left, tick);
+                entry.conn.share(Arc::clone(message.shared(encoding)), left, tick);
                 let deadline = entry.conn.deadline(tick, &self.rules);
                 self.wheel.arm(&mut self.table, slot, deadline);
                 return Sent::Stopped;
