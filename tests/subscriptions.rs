@@ -175,6 +175,7 @@ fn twice_is_once_and_what_is_asked_happens_in_order() {
     // Whoever unsubscribed and came back sees what lies between, from where it says it was.
     let from = subscribe(&mut raw, "+d");
     say(&mut raw, "-d");
+    assert_eq!(first(&mut raw), "a", "it has been seen to");
     site.publish("d", "meanwhile").expect("room");
     assert_eq!(subscribe(&mut raw, &format!("@d,{from}")), from);
     assert_eq!(hear(&mut raw), "meanwhile");
