@@ -32,6 +32,8 @@ pub(crate) struct Config {
     pub(crate) history_meta_ttl: Duration,
     pub(crate) subscriptions_max: usize,
     pub(crate) slow_readers: SlowReaders,
+    pub(crate) presence: bool,
+    pub(crate) join_leave: bool,
     pub(crate) shared_descriptors: bool,
     pub(crate) pin: bool,
 }
@@ -59,6 +61,8 @@ impl Default for Config {
             history_meta_ttl: Duration::from_secs(24 * 60 * 60),
             subscriptions_max: 128,
             slow_readers: SlowReaders::Disconnect,
+            presence: false,
+            join_leave: false,
             shared_descriptors: false,
             pin: false,
         }
@@ -79,6 +83,9 @@ pub(crate) struct Rules {
     pub(crate) queue_bytes_max: usize,
     pub(crate) subscriptions_max: usize,
     pub(crate) slow_readers: SlowReaders,
+    /// Whether topics know who subscribes.
+    pub(crate) presence: bool,
+    pub(crate) join_leave: bool,
 }
 
 /// What becomes of a subscriber that reads so slowly that its next message is no longer kept.
@@ -167,6 +174,8 @@ impl Config {
             queue_bytes_max,
             subscriptions_max: self.subscriptions_max,
             slow_readers: self.slow_readers,
+            presence: self.presence,
+            join_leave: self.join_leave,
         })
     }
 

@@ -6,34 +6,34 @@
 
 use std::fmt;
 
-/// Declares a reason enum together with its table.
+/// Declares a reason enum together with its table; a protocol of its own (`adapter`) keeps its codes in the same way.
 macro_rules! reasons {
-    ($(#[$doc:meta])* $name:ident {
+    ($(#[$doc:meta])* $vis:vis $name:ident {
         $($(#[$variant_doc:meta])* $variant:ident = $code:literal, $word:literal, $text:literal;)*
     }) => {
         $(#[$doc])*
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
         #[non_exhaustive]
-        pub enum $name {
+        $vis enum $name {
             $(#[doc = concat!("`", $word, "`, ", $code, ": ", $text, ".")] $(#[$variant_doc])* $variant,)*
         }
 
         impl $name {
             /// Every reason, in the order in which metrics index them.
-            pub const ALL: &'static [Self] = &[$(Self::$variant,)*];
+            $vis const ALL: &'static [Self] = &[$(Self::$variant,)*];
 
-            /// The HTTP status or WebSocket close code that the peer is given.
-            pub const fn code(self) -> u16 {
+            /// What the peer is given: the HTTP status, the WebSocket close code, or a protocol's own code.
+            $vis const fn code(self) -> u16 {
                 match self { $(Self::$variant => $code,)* }
             }
 
             /// The stable word for logs, metric labels and problem documents.
-            pub const fn word(self) -> &'static str {
+            $vis const fn word(self) -> &'static str {
                 match self { $(Self::$variant => $word,)* }
             }
 
             /// What went wrong and what to do, in a sentence for people.
-            pub const fn text(self) -> &'static str {
+            $vis const fn text(self) -> &'static str {
                 match self { $(Self::$variant => $text,)* }
             }
         }
@@ -47,10 +47,12 @@ macro_rules! reasons {
         impl std::error::Error for $name {}
     };
 }
+#[cfg(feature = "centrifugo")]
+pub(crate) use reasons;
 
 reasons! {
     /// Why an HTTP request was refused: [`code`](Refused::code) is the status.
-    Refused {
+    pub Refused {
         // The head itself (RFC 9112).
         BareLf = 400, "bare_lf", "a line of the head ends in LF alone: lines end in CR LF (RFC 9112, section 2.2)";
         BadRequestLine = 400, "bad_request_line", "the request line must be: METHOD SP TARGET SP HTTP/1.1 (RFC 9112, section 3)";
@@ -72,6 +74,7 @@ reasons! {
         BadMessage = 400, "bad_message", "the message is not what its Content-Type says";
         MediaType = 415, "media_type", "the message's Content-Type or Content-Encoding is not taken here";
         MethodUnknown = 405, "method_unknown", "this resource takes GET, HEAD, POST and OPTIONS";
+        NoPresence = 404, "no_presence", "topics do not know here who is there: start the server with --presence";
         BodyTimeout = 408, "body_timeout", "the request's body was not complete in time";
         HeadTimeout = 408, "head_timeout", "the request's head was not complete in time";
         HeadTooLarge = 431, "head_too_large", "the request's head is larger than 16 KiB";
@@ -89,6 +92,7 @@ reasons! {
         VersionUnsupported = 426, "version_unsupported", "only Sec-WebSocket-Version 13 is spoken here";
         ProtocolInvalid = 400, "protocol_invalid", "Sec-WebSocket-Protocol must be a list of different tokens";
         OriginForbidden = 403, "origin_forbidden", "pages of this origin may not talk to this server: serve them from the same host, or have the server allow the origin";
+        ApiKey = 401, "api_key", "the server API wants its key: send it as `X-API-Key: KEY` or `Authorization: apikey KEY`";
         UpgradeRequired = 426, "upgrade_required", "this is a WebSocket: send `Upgrade: websocket` and `Connection: Upgrade` (did a proxy remove them?)";
         // The server's own state.
         AtCapacity = 503, "at_capacity", "the server has all the connections it may have: try again later";
@@ -105,7 +109,7 @@ reasons! {
 
 reasons! {
     /// What a peer's frames did wrong: [`code`](Violation::code) is the close code.
-    Violation {
+    pub Violation {
         ReservedBits = 1002, "reserved_bits", "a reserved bit is set and no extension was agreed on (RFC 6455, section 5.2)";
         ReservedOpcode = 1002, "reserved_opcode", "the opcode is reserved (RFC 6455, section 5.2)";
         FragmentedControl = 1002, "fragmented_control", "a control frame is fragmented (RFC 6455, section 5.5)";
@@ -125,7 +129,7 @@ reasons! {
 
 reasons! {
     /// Why a WebSocket ended: [`code`](End::code) is what the service is told where the peer gave none.
-    End {
+    pub End {
         /// The peer began the closing handshake; the code is the peer's.
         PeerClosed = 1005, "peer_closed", "closed by the client";
         PeerGone = 1006, "peer_gone", "the client went away without a close frame";

@@ -32,6 +32,10 @@
 //! The parts that need no socket are usable by themselves: [`ws`] is the frame codec.
 
 #![deny(unsafe_code)]
+#![cfg_attr(
+    not(feature = "centrifugo"),
+    allow(dead_code, unused_imports, reason = "what only a protocol over the topics uses stands idle without one")
+)]
 
 // The order is the layering: each may use those above it (see ARCHITECTURE.md). The first five are for everybody.
 pub mod error;
@@ -50,6 +54,8 @@ pub mod ws;
 
 mod conn;
 
+#[cfg(feature = "centrifugo")]
+mod adapter;
 mod topic;
 
 mod config;
@@ -65,4 +71,8 @@ pub use server::{Gone, Handle, Publisher, Running, Seat, Server, StartError};
 pub use service::{
     Accept, Answer, Close, ConnId, Connection, Decision, Frames, Message, Request, SendError, Service, Token, TopicUrl,
 };
+#[doc(hidden)]
+pub use service::{Answered, Started};
+#[cfg(feature = "centrifugo")]
+pub use service::{Centrifugo, Mounted, TokenKeys};
 pub use topic::{Cursor, CursorError, JsonError, NameError, Publication, Since, TopicName};

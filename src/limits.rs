@@ -109,6 +109,45 @@ pub const EXPIRY_LOOKS_MAX: usize = 2048;
 /// Most subscriptions a connection may be allowed: 16 bits number them.
 pub const SUBSCRIPTIONS_CEILING: usize = u16::MAX as usize;
 
+/// Most bytes of payload that a Centrifugo client is given with its subscription, if that is more than the first message:
+/// what else it missed follows as ordinary pushes.
+pub const CENTRIFUGO_RECOVERED_BYTES: usize = 16 * 1024;
+
+/// Most publications of one answer to a Centrifugo client's question for history.
+pub const CENTRIFUGO_HISTORY_MAX: usize = 300;
+
+/// Most bytes of payload in that answer, if that is more than the first message: even where JSON doubles them, they fit
+/// what may wait for a client.
+pub const CENTRIFUGO_HISTORY_BYTES: usize = 256 * 1024;
+
+/// Most that one request of the server API may ask for: each channel of a broadcast and each command of a batch is one.
+pub const API_TASKS_MAX: usize = 10_000;
+
+/// What listing the channels counts for among those, since every worker walks through all of its topics: a batch may do
+/// it ten times.
+pub const API_LISTING_TASKS: usize = 1_000;
+
+/// Most channels that are listed. The list is put together on one worker, at about 0.2 us each.
+pub const API_CHANNELS_MAX: usize = 20_000;
+
+/// Most bytes of payload that one answer of the server API holds, if that is more than one publication: it is written in one
+/// go, while everybody on that worker waits.
+pub const API_ANSWER_BYTES_MAX: usize = 4 * 1024 * 1024;
+
+/// Longest pattern of channels' names, in bytes, and the most alternatives that it may have: a name is compared to each.
+pub const API_PATTERN_MAX: (usize, usize) = (255, 16);
+
+/// Tasks of a request to many topics that a worker sees to in one turn: publications of about 2 us each. Tests have few,
+/// and are to see slices.
+pub const ERRAND_TASKS_PER_TURN: usize = if cfg!(test) { 2 } else { 64 };
+
+/// Topics that a worker looks at in one turn, to list those that are listened to.
+pub const SURVEY_LOOKS_MAX: usize = if cfg!(test) { 2 } else { 2048 };
+
+/// How many seconds a Centrifugo client has for a new token after its connection or subscription has expired, as
+/// Centrifugo has it: the SDKs ask for one when it expires, and not before.
+pub const CENTRIFUGO_EXPIRED_S: u64 = 25;
+
 /// After how many milliseconds an EventSource comes back, at random from here to here, so that a million of them do not
 /// come in the same second.
 pub const EVENT_SOURCE_RETRY_MS: (u64, u64) = (1_000, 5_000);

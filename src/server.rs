@@ -150,6 +150,19 @@ impl Server {
         self
     }
 
+    /// Has topics know who subscribes: `GET /topics/NAME/presence`, and the presence commands of Centrifugo's clients. A
+    /// subscription costs about 250 bytes more then. Default: off.
+    pub fn presence(mut self, presence: bool) -> Self {
+        self.config.presence = presence;
+        self
+    }
+
+    /// Has Centrifugo's clients that ask for it told of each other's coming and going. Default: off.
+    pub fn join_leave(mut self, join_leave: bool) -> Self {
+        self.config.join_leave = join_leave;
+        self
+    }
+
     /// Lets pages of this origin (`https://app.example.com`) talk to the server, beside those of the server's own host;
     /// `*` stands for all. Browsers say where a page comes from in `Origin`; requests without one are no page's, and
     /// are let in. May be called several times.

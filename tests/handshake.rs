@@ -168,8 +168,6 @@ refusals! {
     a_subprotocol_named_in_two_lines_is_refused:
         upgrade().with("Sec-WebSocket-Protocol: a").with("Sec-WebSocket-Protocol: a")
         => 400 "protocol_invalid", "Sec-WebSocket-Protocol";
-    an_empty_subprotocol_list_is_refused: upgrade().with("Sec-WebSocket-Protocol: ")
-        => 400 "protocol_invalid", "Sec-WebSocket-Protocol";
 }
 
 // What is no fault, though some parsers and proxies trip over it.
@@ -191,6 +189,7 @@ acceptances! {
     a_content_length_of_0_is_accepted: upgrade().with("Content-Length: 0");
     bytes_above_ascii_in_a_value_are_accepted: upgrade().with(b"X: caf\xE9");
     an_empty_value_is_accepted: upgrade().with("X:");
+    an_empty_subprotocol_list_is_accepted: upgrade().with("Sec-WebSocket-Protocol: ");
     empty_elements_in_a_subprotocol_list_are_accepted: upgrade().with("Sec-WebSocket-Protocol: a,, b,");
     a_host_with_a_port_is_accepted: upgrade().but("Host: throng.test:8080");
     an_ipv6_host_is_accepted: upgrade().but("Host: [::1]:8080");

@@ -26,6 +26,10 @@ const EVERYWHERE: [&str; 5] = ["limits", "error", "time", "config", "metrics"];
 /// Edges against the arrow: the worker is generic over the `Service` trait, which belongs to the public face.
 const EXCEPTIONS: [(&str, &str); 1] = [("worker", "service")];
 
+/// Edges with the arrow that are not wanted all the same: a protocol's adapter is sans-IO, and beside connections rather
+/// than above them.
+const FORBIDDEN: [(&str, &str); 2] = [("adapter", "sys"), ("adapter", "conn")];
+
 const FILE_LINES_MAX: usize = 500;
 const FUNCTION_LINES_MAX: usize = 70;
 
@@ -144,6 +148,9 @@ fn layers(source: &Source) -> Vec<Fault> {
     };
     let judge = |(at, to): (usize, &str)| match rank_of(to) {
         _ if from == to || EXCEPTIONS.contains(&(from, to)) => None,
+        _ if FORBIDDEN.contains(&(from, to)) => {
+            Some(source.fault(at, format!("`{from}` uses `{to}`, which is not for it; hand in what it gives")))
+        }
         Some(used) if used <= rank || EVERYWHERE.contains(&to) => None,
         Some(_) => Some(
             source
@@ -469,6 +476,13 @@ mod tests {
         let text = "use crate::service::Service;\nuse crate::server::Server;\nuse crate::control::Admin;\n";
         assert_eq!(faults(layers, "src/worker/turn.rs", text), [2, 3]);
         assert_eq!(faults(layers, "src/topic/log.rs", text), [1, 2, 3]);
+    }
+
+    #[test]
+    fn an_adapter_stands_beside_the_topics_and_away_from_sockets() {
+        let text = "use crate::topic::A;\nuse crate::ws::B;\nuse crate::mem::C;\nuse crate::limits::D;\n\
+                    use crate::sys::E;\nuse crate::conn::F;\nuse crate::worker::G;\n";
+        assert_eq!(faults(layers, "src/adapter/centrifugo/codec.rs", text), [5, 6, 7]);
     }
 
     #[test]

@@ -27,6 +27,7 @@ impl<T> Conn<T> {
                 }
                 self.frames_input(input, rules, output, handler);
             }
+            Phase::Paced => self.frames_input(input, rules, output, handler),
             Phase::Head | Phase::Idle => {
                 self.last_seen = now;
                 self.requests_input(input, now, rules, output, handler);
@@ -48,7 +49,7 @@ impl<T> Conn<T> {
         let decoding = ws::Rules { role: Role::Server, message_bytes_max: rules.message_bytes_max };
         let mut partial = self.rare.as_mut().and_then(|rare| rare.partial.take());
         let mut at = 0;
-        while matches!(self.phase, Phase::Open | Phase::Closing) {
+        while matches!(self.phase, Phase::Open | Phase::Paced | Phase::Closing) {
             match ws::decode(&mut partial, input, &mut at, decoding) {
                 Ok(Some(event)) => self.event(event, rules, output, handler),
                 Ok(None) => break,
@@ -61,7 +62,7 @@ impl<T> Conn<T> {
         match self.phase {
             // The peer sends on behind its Close: closing now would reset the connection under ours.
             Phase::Finishing if at < input.len() => self.phase = Phase::Refusing,
-            Phase::Open | Phase::Closing if partial.is_some() => {
+            Phase::Open | Phase::Paced | Phase::Closing if partial.is_some() => {
                 self.rare.get_or_insert_default().partial = partial;
             }
             _ => self.tidy(),

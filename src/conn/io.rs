@@ -26,6 +26,8 @@ pub(crate) trait Handler<T> {
     fn binary(&mut self, io: Io<'_>, state: &mut T, bytes: &[u8]);
     /// A pong, solicited or not.
     fn pong(&mut self, io: Io<'_>, state: &mut T, payload: &[u8]);
+    /// The moment has come that was asked for with [`Conn::pace`](super::Conn::pace).
+    fn woken(&mut self, io: Io<'_>, state: &mut T);
     /// A request was refused, by us or by the service.
     fn refused(&mut self, response: &Response, peer: SocketAddr);
     /// The peer's frames broke the protocol; the connection is being failed.
@@ -82,6 +84,13 @@ impl<'a> Io<'a> {
         peer: Peer,
     ) -> Self {
         Self { output, queued, queue_bytes_max, close, peer }
+    }
+
+    /// The same for somebody else, for a while.
+    #[cfg(feature = "centrifugo")]
+    pub(crate) fn reborrow(&mut self) -> Io<'_> {
+        let Self { queued, queue_bytes_max, peer, .. } = *self;
+        Io { output: self.output, queued, queue_bytes_max, close: self.close, peer }
     }
 
     /// Queues a frame.

@@ -55,6 +55,8 @@ pub(crate) enum Phase {
     Open,
     /// As `Open`; a ping is out and nothing has come since.
     Pinged,
+    /// As `Open`; the service has heartbeats of its own, and is called when `last_seen`, which lies ahead, has come.
+    Paced,
     /// Our Close is out or on its way, the peer's is not in: messages are no longer delivered.
     Closing,
     /// Nothing more will be said: what is queued is written, then the socket is closed.
@@ -72,12 +74,12 @@ pub(crate) enum Phase {
 impl Phase {
     /// Whether a topic's messages are delivered.
     pub(crate) fn is_subscribed(self) -> bool {
-        matches!(self, Self::Open | Self::Pinged | Self::Streaming | Self::Waiting)
+        self.is_open() || matches!(self, Self::Streaming | Self::Waiting)
     }
 
     /// Whether messages are delivered and may be sent.
     pub(crate) fn is_open(self) -> bool {
-        matches!(self, Self::Open | Self::Pinged)
+        matches!(self, Self::Open | Self::Pinged | Self::Paced)
     }
 }
 
@@ -124,7 +126,7 @@ impl From<Peer> for SocketAddr {
 #[derive(Debug)]
 pub(crate) struct Conn<T> {
     rare: Option<Box<Rare>>,
-    /// When a byte last came.
+    /// When a byte last came; in `Paced` when the service is called.
     last_seen: Tick,
     peer: Peer,
     phase: Phase,

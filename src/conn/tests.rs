@@ -57,6 +57,10 @@ impl Handler<()> for Echo {
 
     fn pong(&mut self, _: Io<'_>, (): &mut (), _: &[u8]) {}
 
+    fn woken(&mut self, mut io: Io<'_>, (): &mut ()) {
+        io.send(Opcode::Text, b"woken").expect("there is room");
+    }
+
     fn refused(&mut self, response: &Response, _: SocketAddr) {
         self.refused.push(response.status());
     }

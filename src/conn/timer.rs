@@ -10,13 +10,14 @@
 //! | `Streaming` | every `ping_interval` | a comment |
 //! | `Open` | `ping_interval` after the last byte came; the first time after a random half to whole of it ([`Conn::stagger`]) | ping |
 //! | `Pinged` | `pong_timeout` after the ping | Close 1011, reset |
+//! | `Paced` | when the service asked to be called | it is called; without another such wish `Open` |
 //! | `Closing` | `close_timeout` after our Close left | reset |
 //! | `Lingering` | `close_timeout` after our direction was shut | closed |
 //! | any of these, while output waits | `write_timeout` after the socket last took a byte; in `Closing` after the Close was queued | reset |
 //!
 //! Activity only stamps the connection; a timer that fires and finds a newer stamp is armed again.
 
-use super::{Conn, Ended, Handler, Phase};
+use super::{Conn, Ended, Handler, Io, Phase};
 use crate::config::Rules;
 use crate::error::{End, Refused};
 use crate::mem::Rng;
@@ -31,6 +32,13 @@ impl<T> Conn<T> {
         self.last_seen = Tick(self.last_seen.0.wrapping_sub(ahead));
     }
 
+    /// Has an open connection's service called at that moment, instead of pinging it.
+    pub(crate) fn pace(&mut self, until: Tick) {
+        if self.phase.is_open() {
+            (self.phase, self.last_seen) = (Phase::Paced, until);
+        }
+    }
+
     /// When the timer should fire, for a connection that has just come to where it stands.
     pub(crate) fn deadline(&self, now: Tick, rules: &Rules) -> Tick {
         if self.queued() > 0 {
@@ -41,6 +49,7 @@ impl<T> Conn<T> {
             Phase::Idle => self.last_seen + rules.idle_timeout,
             Phase::Deciding => now + rules.decision_timeout,
             Phase::Open => self.last_seen + rules.ping_interval,
+            Phase::Paced => self.last_seen,
             Phase::Streaming => now + rules.ping_interval,
             Phase::Waiting => self.rare.as_ref().map_or(now, |rare| rare.until),
             Phase::Pinged => now + rules.pong_timeout,
@@ -88,6 +97,15 @@ impl<T> Conn<T> {
                 }
                 ws::encode(output, Opcode::Ping, &[]);
                 self.phase = Phase::Pinged;
+            }
+            Phase::Paced if !self.last_seen.is_due(now) => return Some(self.last_seen),
+            Phase::Paced => {
+                (self.phase, self.last_seen) = (Phase::Open, now);
+                let (mut close, queued, peer) = (None, self.queued(), self.peer);
+                if let Some(state) = &mut self.state {
+                    handler.woken(Io::new(output, &mut close, queued, rules.queue_bytes_max, peer), state);
+                }
+                self.close_if_asked(close, output);
             }
             Phase::Pinged => self.abort(Ended::new(End::PingTimeout), output),
             // A comment, for proxies that end what is silent (HTML, section 9.2.7).

@@ -47,17 +47,11 @@ impl Upgrade {
     }
 }
 
-/// Subprotocols are tokens and unique (RFC 6455, section 4.1, item 10).
+/// Subprotocols are tokens and unique (RFC 6455, section 4.1, item 10). A list may not be empty, but some clients
+/// that offer nothing send one (`centrifuge-python` before 0.7 with JSON).
 fn check_subprotocols(head: &Head<'_>) -> Result<(), Refused> {
-    if head.header_values("Sec-WebSocket-Protocol").next().is_none() {
-        return Ok(());
-    }
     let mut offered: Vec<_> = head.header_list("Sec-WebSocket-Protocol").collect();
     offered.sort_unstable(); // a head has room for thousands
     let unique = offered.windows(2).all(|pair| pair[0] != pair[1]);
-    if unique && !offered.is_empty() && offered.into_iter().all(token_is_valid) {
-        Ok(())
-    } else {
-        Err(Refused::ProtocolInvalid)
-    }
+    if unique && offered.into_iter().all(token_is_valid) { Ok(()) } else { Err(Refused::ProtocolInvalid) }
 }

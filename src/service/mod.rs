@@ -4,20 +4,35 @@ use crate::conn::{self, Io};
 use crate::error::{End, Refused};
 use crate::http::{Head, Response};
 use crate::metrics::Metrics;
-use crate::topic::{Cursor, Publication, Since, TopicName};
+use crate::time::Millis;
+use crate::topic::{Cursor, Publication, Since, TopicName, Wanted};
 use crate::ws::Opcode;
 use std::borrow::Cow;
 use std::collections::VecDeque;
 use std::fmt;
 use std::net::SocketAddr;
 use std::ops::Deref;
+use std::time::Duration;
 
 pub use crate::conn::SendError;
 
+#[cfg(feature = "centrifugo")]
+mod api;
+#[cfg(feature = "centrifugo")]
+mod centrifugo;
+mod errand;
 mod topic;
 
+#[cfg(feature = "centrifugo")]
+pub use crate::adapter::centrifugo::token::Keys as TokenKeys;
+#[cfg(feature = "centrifugo")]
+pub use centrifugo::{Centrifugo, Mounted};
+
+pub(crate) use errand::{Errand, Filter, Finish, Found, Task};
 pub use topic::{Answer, Frames, TopicUrl};
-pub(crate) use topic::{AnswerKind, Join, Question, Reply, TopicRequest, Wish};
+pub(crate) use topic::{AnswerKind, AnsweredKind, Join, Question, Reply, TopicRequest, Wish};
+#[doc(hidden)]
+pub use topic::{Answered, Started};
 
 /// A push service: what it does with connections and messages.
 ///
@@ -69,6 +84,12 @@ pub trait Service: 'static {
         let _ = (connection, payload);
     }
 
+    /// The moment has come that [`Connection::wake_after`] asked for. Unless it is asked for again, the server's heartbeats
+    /// go on from here.
+    fn woken(&mut self, connection: &mut Connection<'_, Self::State>) {
+        let _ = connection;
+    }
+
     /// What [`Connection::subscribe`] asked for has come about: the messages behind this cursor follow. Or it was refused,
     /// for one of the reasons named there; the default closes the WebSocket (1013) then, with the reason.
     fn subscribed(
@@ -81,6 +102,33 @@ pub trait Service: 'static {
         if let Err(refused) = outcome {
             connection.close(1013, refused.text());
         }
+    }
+
+    /// As [`subscribed`](Self::subscribed), for protocols of the library's own: the offset of the last message that was
+    /// sent already. The rest follows.
+    #[doc(hidden)]
+    fn started(&mut self, connection: &mut Connection<'_, Self::State>, started: Started<'_>) -> u64 {
+        self.subscribed(connection, started.topic, Ok(started.start.from));
+        started.start.from.offset
+    }
+
+    /// For protocols of the library's own: what was asked with a tag.
+    #[doc(hidden)]
+    fn answered(&mut self, connection: &mut Connection<'_, Self::State>, tag: u64, answer: Result<Answered, Refused>) {
+        let _ = (connection, tag, answer);
+    }
+
+    /// For protocols of the library's own: the code and reason that say that the server is shutting down.
+    #[doc(hidden)]
+    fn farewell(&self, state: &Self::State) -> (u16, &'static str) {
+        let _ = state;
+        (End::GoingAway.code(), End::GoingAway.text())
+    }
+
+    /// For protocols of the library's own: a subscription of its own kind lags.
+    #[doc(hidden)]
+    fn lagged(&mut self, connection: &mut Connection<'_, Self::State>, topic: &TopicName) {
+        let _ = (connection, topic);
     }
 
     /// The WebSocket has ended, once for each that [`ready`](Self::ready) was called for. The id is stale from here
@@ -199,6 +247,13 @@ impl<S> Accept<S> {
         Self(conn::Opening { state, subprotocol: None, headers: Vec::new() }, None)
     }
 
+    /// The same for another state.
+    #[cfg(feature = "centrifugo")]
+    pub(crate) fn map<T>(self, with: impl FnOnce(S) -> T) -> Accept<T> {
+        let conn::Opening { state, subprotocol, headers } = self.0;
+        Accept(conn::Opening { state: with(state), subprotocol, headers }, self.1)
+    }
+
     /// Selects a subprotocol, one of those the client offered ([`Head::subprotocols`]): any other makes the answer
     /// a 500, since the client would have to fail the connection (RFC 6455, section 4.1).
     #[must_use]
@@ -265,6 +320,12 @@ pub struct Connection<'a, S> {
     /// The topic of its first subscription.
     pub(crate) topic: Option<&'a TopicName>,
     pub(crate) wishes: &'a mut VecDeque<(ConnId, Wish)>,
+    /// The time as of this turn, on the clock that does not go back.
+    #[cfg_attr(not(feature = "centrifugo"), expect(dead_code, reason = "for protocols of the library's own"))]
+    pub(crate) now: Millis,
+    /// The same as the time of day, in seconds of Unix time.
+    #[cfg_attr(not(feature = "centrifugo"), expect(dead_code, reason = "for protocols of the library's own"))]
+    pub(crate) unix_seconds: u64,
 }
 
 impl<S> Connection<'_, S> {
@@ -302,7 +363,7 @@ impl<S> Connection<'_, S> {
     /// Publishes a message, to all subscribers of the topic on all workers: in the order of its publications, and beside
     /// others' in the order in which they reach the topic's home.
     pub fn publish(&mut self, topic: &TopicName, message: impl Into<Publication>) {
-        self.wishes.push_back((self.id, Wish::Publish(topic.clone(), message.into())));
+        self.wishes.push_back((self.id, Wish::Publish(topic.clone(), message.into(), None)));
     }
 
     /// The topic by whose URL the connection came ([`TopicUrl::open`]), or that it subscribed to first.
@@ -320,13 +381,20 @@ impl<S> Connection<'_, S> {
     /// [`Server::subscriptions_max`]: crate::Server::subscriptions_max
     /// [`Server::topics_max`]: crate::Server::topics_max
     pub fn subscribe(&mut self, topic: &TopicName, since: Since, frames: Frames) {
-        let join = Join { name: topic.clone(), since, encoding: frames.encoding() };
+        let wanted = Wanted::Since(since);
+        let join = Join { name: topic.clone(), wanted, skips: false, encoding: frames.encoding(), member: None };
         self.wishes.push_back((self.id, Wish::Subscribe(join)));
     }
 
     /// Ends a subscription: nothing of the topic follows what was sent already.
     pub fn unsubscribe(&mut self, topic: &TopicName) {
         self.wishes.push_back((self.id, Wish::Unsubscribe(topic.clone())));
+    }
+
+    /// Has [`Service::woken`] called after this time, once, and leaves the heartbeats to the service until then: whoever
+    /// is silent is not pinged. Asked for again, the last time counts. For protocols with pings of their own.
+    pub fn wake_after(&mut self, time: Duration) {
+        self.wishes.push_back((self.id, Wish::Wake(time)));
     }
 
     /// The connection's id, for [`Handle`](crate::Handle)s.

@@ -1,16 +1,21 @@
 //! Topics for services: what a request asks of one, and the URLs under which they are served.
 
-use super::{Accept, Decision, Request};
+use super::{Accept, Decision, Errand, Request};
 use crate::error::Refused;
 use crate::http::{Field, Response, cross_origin, first, prefer_wait, wants_events};
 use crate::limits::WAIT_S_MAX;
-use crate::topic::{Cursor, Encoding, KindError, Publication, Since, TopicName, Wanted};
+use crate::topic::{
+    self, Author, Cursor, Encoding, KindError, Presence, Publication, Read, Resolved, Since, Start, TopicName, Wanted,
+};
 use std::borrow::Cow;
 use std::fmt::Display;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// The prefix of topics' URLs.
 const PREFIX: &str = "/topics/";
+/// What stands behind a topic's URL for those who are there.
+const PRESENCE: &str = "/presence";
 
 /// The answer to a request that is no upgrade: a [`Response`], or what a topic makes of it.
 #[derive(Debug)]
@@ -20,6 +25,9 @@ pub struct Answer(pub(crate) AnswerKind);
 pub(crate) enum AnswerKind {
     Now(Response),
     Topic(TopicRequest),
+    /// Many topics are asked, and one response made of it.
+    #[cfg_attr(not(feature = "centrifugo"), allow(dead_code, reason = "only its server API does"))]
+    Errand(Errand),
 }
 
 impl From<Response> for Answer {
@@ -62,27 +70,62 @@ pub(crate) struct TopicRequest {
 #[derive(Debug)]
 pub(crate) struct Join {
     pub(crate) name: TopicName,
-    pub(crate) since: Since,
+    pub(crate) wanted: Wanted,
+    /// Where something is missing it goes on from the newest message, not from the oldest kept.
+    pub(crate) skips: bool,
     pub(crate) encoding: Encoding,
+    /// As whom, if others are to know.
+    pub(crate) member: Option<Arc<Author>>,
+}
+
+/// A subscription begins.
+#[derive(Debug)]
+pub struct Started<'a> {
+    pub(crate) topic: &'a TopicName,
+    pub(crate) start: &'a Start,
+    /// What lies behind the start, as far as it has come.
+    pub(crate) missed: &'a [Arc<topic::Message>],
+}
+
+/// What a topic's home answered to a service.
+#[derive(Debug)]
+pub struct Answered(pub(crate) AnsweredKind);
+
+#[derive(Debug)]
+pub(crate) enum AnsweredKind {
+    Published,
+    /// What is kept.
+    Read(Resolved),
+    /// Who is there.
+    Presence(Presence),
 }
 
 /// What a service wants for the connection that it handles; seen to once that is done.
 #[derive(Debug)]
 pub(crate) enum Wish {
-    Publish(TopicName, Publication),
+    /// With a tag, the service is told of the outcome.
+    Publish(TopicName, Publication, Option<u64>),
+    /// What is kept of a topic; the service is told.
+    Read(TopicName, Read, u64),
+    /// Who is there: with their names, or only how many.
+    Presence(TopicName, bool, u64),
     Subscribe(Join),
     Unsubscribe(TopicName),
+    /// The request is answered when it is done.
+    Errand(Errand),
+    Wake(Duration),
+    /// Nothing of the topics is to be sent to it meanwhile, or that is to go on.
+    #[cfg_attr(not(feature = "centrifugo"), expect(dead_code, reason = "for protocols of the library's own"))]
+    Hold(bool),
 }
 
 /// What the home is asked.
 #[derive(Debug)]
 pub(crate) enum Question {
     Publish(Publication),
-    /// Where a reader starts, and what lies behind it: `limit` of it.
-    Read {
-        wanted: Wanted,
-        limit: usize,
-    },
+    Read(Read),
+    /// Who is there: with their names, or only how many.
+    Presence(bool),
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -95,6 +138,10 @@ pub(crate) enum Reply {
     Stream,
     /// An array, or nothing once the time is up.
     Poll { limit: usize, wait: Option<Duration> },
+    /// The service is told, with its tag.
+    Tell(u64),
+    /// Who is there.
+    Presence,
     /// The cursor alone.
     Position,
     /// The cursor that a publication got.
@@ -108,7 +155,7 @@ impl Reply {
             Self::Open(encoding) | Self::Subscribe { encoding, .. } => Some(encoding),
             Self::Stream => Some(Encoding::Event),
             Self::Poll { wait: Some(_), .. } => Some(Encoding::Element),
-            Self::Poll { wait: None, .. } | Self::Position | Self::Published => None,
+            Self::Poll { wait: None, .. } | Self::Tell(_) | Self::Presence | Self::Position | Self::Published => None,
         }
     }
 }
@@ -151,6 +198,8 @@ impl Reply {
 #[derive(Clone, Debug)]
 pub struct TopicUrl {
     name: TopicName,
+    /// Asks who is there.
+    presence: bool,
 }
 
 /// A refusal that names what is wrong with this request.
@@ -161,9 +210,10 @@ fn refusal(refused: Refused, detail: impl Display) -> Response {
 impl TopicUrl {
     /// The topic that a request's path names; `None` for any other path, a refusal for a name that cannot be.
     pub fn of(request: &Request<'_>) -> Option<Result<Self, Response>> {
-        let segment = request.path().strip_prefix(PREFIX)?;
+        let path = request.path().strip_prefix(PREFIX)?;
+        let (segment, presence) = path.strip_suffix(PRESENCE).map_or((path, false), |segment| (segment, true));
         let name = TopicName::from_path_segment(segment.as_bytes());
-        Some(name.map(|name| Self { name }).map_err(|error| refusal(Refused::BadTopic, error)))
+        Some(name.map(|name| Self { name, presence }).map_err(|error| refusal(Refused::BadTopic, error)))
     }
 
     /// The topic.
@@ -177,7 +227,9 @@ impl TopicUrl {
         let query = request.query().unwrap_or("");
         match frames(query).and_then(|frames| Ok((frames, since(query, Since::Latest)?))) {
             Ok((frames, since)) => {
-                accept.1 = Some(Join { name: self.name, since, encoding: frames.encoding() });
+                let wanted = Wanted::Since(since);
+                let encoding = frames.encoding();
+                accept.1 = Some(Join { name: self.name, wanted, skips: false, encoding, member: None });
                 accept.into()
             }
             Err(response) => response.headers(cross_origin(request)).into(),
@@ -187,16 +239,22 @@ impl TopicUrl {
     /// Answers any other request.
     pub fn answer(self, request: &Request<'_>) -> Answer {
         let asked = match request.method() {
-            "GET" => self.get(request),
-            "HEAD" => Ok((Question::Read { wanted: Wanted::Since(Since::Latest), limit: 0 }, Reply::Position)),
-            "POST" => post(request).map(|publication| (Question::Publish(publication), Reply::Published)),
+            "GET" if self.presence => Ok((Question::Presence(true), Reply::Presence)),
             "OPTIONS" => return options(request).into(),
+            _ if self.presence => {
+                Err(Response::refuse(405, "who is there can only be asked: use GET").header("Allow", "GET, OPTIONS"))
+            }
+            "GET" => self.get(request),
+            "HEAD" => {
+                Ok((Question::Read(Read { limit: 0, ..Read::all(Wanted::Since(Since::Latest)) }), Reply::Position))
+            }
+            "POST" => post(request).map(|publication| (Question::Publish(publication), Reply::Published)),
             _ => Err(refusal(Refused::MethodUnknown, Refused::MethodUnknown).header("Allow", ALLOW)),
         };
         match asked {
             Ok((question, reply)) => {
                 let mut headers = cross_origin(request);
-                if matches!(reply, Reply::Poll { .. } | Reply::Position) {
+                if matches!(reply, Reply::Poll { .. } | Reply::Position | Reply::Presence) {
                     headers.push(("Cache-Control".into(), "no-store".into()));
                 }
                 Answer(AnswerKind::Topic(TopicRequest { name: self.name, question, reply, headers }))
@@ -208,7 +266,7 @@ impl TopicUrl {
     fn get(&self, request: &Request<'_>) -> Result<(Question, Reply), Response> {
         let query = request.query().unwrap_or("");
         if wants_events(request) {
-            return Ok((Question::Read { wanted: event_position(request)?, limit: usize::MAX }, Reply::Stream));
+            return Ok((Question::Read(Read::all(event_position(request)?)), Reply::Stream));
         }
         let number = |name: &'static str| {
             let text = first(query, name).map_err(|error| refusal(Refused::BadParameter, error))?;
@@ -237,7 +295,7 @@ impl TopicUrl {
         let default = if wait.is_some() { Since::Latest } else { Since::Earliest };
         let wanted = Wanted::Since(since(query, default)?);
         let read = if wait.is_some() { usize::MAX } else { limit };
-        Ok((Question::Read { wanted, limit: read }, Reply::Poll { limit, wait }))
+        Ok((Question::Read(Read { limit: read, ..Read::all(wanted) }), Reply::Poll { limit, wait }))
     }
 }
 

@@ -73,20 +73,28 @@ impl Gap {
     }
 }
 
+impl FromStr for Epoch {
+    type Err = CursorError;
+
+    fn from_str(text: &str) -> Result<Self, CursorError> {
+        let letters: [u8; EPOCH_BYTES] = text.as_bytes().try_into().map_err(|_| CursorError)?;
+        if letters.iter().all(u8::is_ascii_alphanumeric) { Ok(Self(letters)) } else { Err(CursorError) }
+    }
+}
+
 impl FromStr for Cursor {
     type Err = CursorError;
 
     /// Strict, so that a position has one spelling: digits only, no leading zeros, below 2^64.
     fn from_str(text: &str) -> Result<Self, CursorError> {
         let (epoch, digits) = text.split_once('-').ok_or(CursorError)?;
-        let epoch: [u8; EPOCH_BYTES] = epoch.as_bytes().try_into().map_err(|_| CursorError)?;
         let is_canonical =
             digits.bytes().all(|byte| byte.is_ascii_digit()) && (digits == "0" || !digits.starts_with('0'));
-        if !epoch.iter().all(u8::is_ascii_alphanumeric) || !is_canonical {
+        if !is_canonical {
             return Err(CursorError);
         }
         let offset = digits.parse().map_err(|_| CursorError)?; // empty, or too large
-        Ok(Self { epoch: Epoch(epoch), offset })
+        Ok(Self { epoch: epoch.parse()?, offset })
     }
 }
 

@@ -1,10 +1,16 @@
 //! A worker's topics: the logs that have their home here, and the copies and subscribers of those it listens to.
 
-use super::{Copy, Cursor, Encoding, Epoch, Keys, Limits, Log, Message, Publication, Since, Start, TopicName};
+use super::{
+    Author, Copy, Cursor, Encoding, Epoch, Keys, Limits, Log, Members, Message, Publication, Since, Start, TopicName,
+};
 use crate::limits::{EXPIRY_LOOKS_MAX, ROOM_LOOKS_MAX};
 use slab::Slab;
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
+
+mod survey;
+
+pub(crate) use survey::Census;
 
 /// What is kept of topics, on one worker.
 #[derive(Clone, Copy, Debug)]
@@ -17,20 +23,62 @@ pub(crate) struct Retention {
     pub(crate) homes_max: usize,
 }
 
+impl Retention {
+    /// What stands beside a topic is not kept.
+    fn of(&self, name: &TopicName) -> Limits {
+        if name.beside().is_some() { Limits { messages: 0, ..self.log } } else { self.log }
+    }
+}
+
 /// From where a request wants to read.
 #[derive(Clone, Debug)]
 pub(crate) enum Wanted {
     Since(Since),
+    /// Behind the message with this offset, of whichever epoch is the topic's.
+    Offset(u64),
     /// An EventSource came back with something that is no cursor: a gap, since a refusal would end it for ever.
     Malformed(Box<str>),
+}
+
+/// What a reader asks of a topic's home.
+#[derive(Clone, Debug)]
+pub(crate) struct Read {
+    pub(crate) wanted: Wanted,
+    /// So many messages of what lies behind that.
+    pub(crate) limit: usize,
+    /// Those before it instead, the newest first.
+    pub(crate) reverse: bool,
+    /// Where something is missing it goes on from the newest message, not from the oldest kept.
+    pub(crate) skips: bool,
+    /// Who subscribes, if others are to know.
+    pub(crate) member: Option<Arc<Author>>,
+}
+
+impl Read {
+    /// All that lies behind a position.
+    pub(crate) fn all(wanted: Wanted) -> Self {
+        Self { wanted, limit: usize::MAX, reverse: false, skips: false, member: None }
+    }
 }
 
 /// The home's answer to who wants to read.
 #[derive(Debug)]
 pub(crate) struct Resolved {
     pub(crate) start: Start,
-    /// What lies behind the start, as far as it was asked for; all of it if the worker was attached.
-    pub(crate) suffix: Vec<Arc<Message>>,
+    /// What was asked for; all that lies behind the start if the worker was attached.
+    pub(crate) messages: Vec<Arc<Message>>,
+    /// The position behind the newest message.
+    pub(crate) head: Cursor,
+}
+
+/// Who subscribes to a topic.
+#[derive(Debug, Default)]
+pub(crate) struct Presence {
+    pub(crate) clients: usize,
+    /// How many different users.
+    pub(crate) users: usize,
+    /// Themselves, if that was asked for.
+    pub(crate) members: Vec<Arc<Author>>,
 }
 
 /// A topic at its home.
@@ -40,6 +88,8 @@ struct Home {
     /// Workers that get every message.
     attached: Vec<u16>,
     keys: Keys,
+    /// Who subscribes, of those that are to be known.
+    members: Members,
     /// When somebody last read or wrote.
     touched_ms: u64,
 }
@@ -104,6 +154,7 @@ pub(crate) struct Topics {
     sweeping: VecDeque<u32>,
     /// The local that is looked at next for what has expired.
     look: usize,
+    counts: Census,
 }
 
 impl Topics {
@@ -116,6 +167,7 @@ impl Topics {
             names: HashMap::new(),
             sweeping: VecDeque::new(),
             look: 0,
+            counts: Census::default(),
         }
     }
 
@@ -150,8 +202,14 @@ impl Topics {
             if self.homes.len() >= self.retention.homes_max {
                 self.make_room(now_ms)?;
             }
-            let log = Log::new(Epoch::from_random(random()), self.retention.log);
-            let home = Home { log, attached: Vec::new(), keys: Keys::default(), touched_ms: now_ms };
+            let log = Log::new(Epoch::from_random(random()), self.retention.of(name));
+            let home = Home {
+                log,
+                attached: Vec::new(),
+                keys: Keys::default(),
+                members: Members::default(),
+                touched_ms: now_ms,
+            };
             self.homes.insert(name.clone(), home);
             self.round.push_back(name.clone());
         }
@@ -185,13 +243,13 @@ impl Topics {
         now_ms: u64,
         random: impl FnOnce() -> u64,
     ) -> Result<(Cursor, Option<Arc<Message>>), Full> {
-        let Publication { kind, payload, key } = publication;
+        let key = publication.key.clone();
         let home = self.home(name, now_ms, random)?;
         if let Some(cursor) = key.as_ref().and_then(|key| home.keys.get(key, now_ms)) {
             return Ok((cursor, None));
         }
         home.log.trim(now_ms);
-        let message = home.log.append(kind, payload, now_ms);
+        let message = home.log.append(name, publication, now_ms);
         if let Some(key) = key {
             home.keys.insert(&key, message.cursor, now_ms);
         }
@@ -203,34 +261,66 @@ impl Topics {
         self.homes.get(name).map_or(&[], |home| &home.attached)
     }
 
-    /// Where a reader starts, and what it finds there, `limit` of it. With `attach`, that worker gets what comes
-    /// from here on.
+    /// Where a reader starts, and what it finds there. With `attach`, that worker gets what comes from here on.
     pub(crate) fn resolve(
         &mut self,
         name: &TopicName,
-        wanted: Wanted,
-        limit: usize,
+        read: Read,
         attach: Option<u16>,
         now_ms: u64,
         random: impl FnOnce() -> u64,
     ) -> Result<Resolved, Full> {
+        let Read { wanted, limit, reverse, skips, member } = read;
+        let before_all = matches!(wanted, Wanted::Since(Since::Latest));
         let home = self.home(name, now_ms, random)?;
         home.log.trim(now_ms);
-        let start = match wanted {
+        let head = home.log.head();
+        let mut start = match wanted {
             Wanted::Since(since) => home.log.resolve(since),
+            Wanted::Offset(offset) => home.log.resolve(Since::At(Cursor { offset, ..head })),
             Wanted::Malformed(text) => home.log.gap(text),
         };
+        if let Some(gap) = start.gap.as_mut().filter(|_| skips) {
+            (start.from, gap.resumed) = (head, head);
+        }
+        let mut was_alone = false;
         if let Some(worker) = attach.filter(|worker| !home.attached.contains(worker)) {
+            was_alone = home.attached.is_empty();
             home.attached.push(worker);
         }
-        let suffix = home.log.after(start.from.offset).take(limit).cloned().collect();
-        Ok(Resolved { start, suffix })
+        if let Some(member) = member {
+            home.members.enter(member);
+        }
+        let from = start.from.offset;
+        let messages = if reverse {
+            let is_behind = |message: &&Arc<Message>| !before_all && message.cursor.offset >= from;
+            home.log.after(0).rev().skip_while(is_behind).take(limit).cloned().collect()
+        } else {
+            home.log.after(from).take(limit).cloned().collect()
+        };
+        self.counts.topics += u64::from(was_alone && name.beside().is_none());
+        Ok(Resolved { start, messages, head })
+    }
+
+    /// A subscriber that others know of is gone.
+    pub(crate) fn left(&mut self, name: &TopicName, client: &str) -> Option<Arc<Author>> {
+        self.homes.get_mut(name)?.members.leave(client)
+    }
+
+    /// Who is there; nobody, for a topic that is not.
+    pub(crate) fn presence(&self, name: &TopicName, list: bool) -> Presence {
+        let Some(members) = self.homes.get(name).map(|home| &home.members) else { return Presence::default() };
+        let (clients, users) = members.counts();
+        Presence { clients, users, members: members.clients().filter(|_| list).cloned().collect() }
     }
 
     /// A worker has no more subscribers.
     pub(crate) fn detach(&mut self, name: &TopicName, worker: u16) {
         if let Some(home) = self.homes.get_mut(name) {
+            let before = home.attached.len();
             home.attached.retain(|&attached| attached != worker);
+            let is_over = before > 0 && home.attached.is_empty();
+            self.counts.topics -= u64::from(is_over && name.beside().is_none());
         }
     }
 
@@ -244,7 +334,7 @@ impl Topics {
     }
 
     /// The number of a topic that somebody here subscribes to, or asks to.
-    pub(crate) fn number(&self, name: &TopicName) -> Option<u32> {
+    pub(crate) fn number(&self, name: &str) -> Option<u32> {
         self.names.get(name).copied()
     }
 
@@ -273,8 +363,8 @@ impl Topics {
         let from = resolved.start.from;
         let reaches_back = |copy: &Copy| copy.head().epoch == from.epoch && copy.slice_after(from.offset).is_some();
         if !local.copy.as_ref().is_some_and(reaches_back) {
-            let mut copy = Copy::new(from.epoch, from.offset, self.retention.log);
-            resolved.suffix.iter().for_each(|message| copy.push(Arc::clone(message)));
+            let mut copy = Copy::new(from.epoch, from.offset, self.retention.of(name));
+            resolved.messages.iter().for_each(|message| copy.push(Arc::clone(message)));
             local.copy = Some(copy);
         }
         topic
@@ -311,6 +401,7 @@ impl Topics {
     pub(crate) fn subscribe(&mut self, topic: u32, subscriber: Subscriber) -> Place {
         let local = &mut self.locals[topic as usize];
         local.subscribers.push(subscriber);
+        self.counts.subscriptions += u64::from(local.name.beside().is_none());
         // The ring is longer by one: without this the newcomer would be visited in place of the last in turn.
         local.left += usize::from(local.left > 0);
         Place { topic, index: (local.subscribers.len() - 1) as u32 }
@@ -321,6 +412,11 @@ impl Topics {
         let local = &self.locals[place.topic as usize];
         let offset = local.subscribers[place.index as usize].cursor;
         Some(Cursor { epoch: local.copy.as_ref()?.head().epoch, offset })
+    }
+
+    /// A subscriber has seen all up to this offset.
+    pub(crate) fn saw(&mut self, place: Place, offset: u64) {
+        self.locals[place.topic as usize].subscribers[place.index as usize].cursor = offset;
     }
 
     /// Lets a subscriber go on behind the newest message, wherever it stood.
@@ -336,6 +432,7 @@ impl Topics {
         let local = &mut self.locals[place.topic as usize];
         let index = place.index as usize;
         local.subscribers.swap_remove(index);
+        self.counts.subscriptions -= u64::from(local.name.beside().is_none());
         let moved = local.subscribers.get(index).copied();
         // The one that moved may have jumped over the sweep's position: it goes round once more, which costs a look
         // at a cursor for those that are served already.
@@ -485,8 +582,8 @@ mod tests {
         fn home_reads(&mut self) {
             match self.to_home.pop_front() {
                 Some(Question::Attach(slot, cursor)) => {
-                    let from = Wanted::Since(Since::At(cursor));
-                    let resolved = self.home.resolve(&self.topic, from, usize::MAX, Some(1), 0, || 1).expect("room");
+                    let read = Read::all(Wanted::Since(Since::At(cursor)));
+                    let resolved = self.home.resolve(&self.topic, read, Some(1), 0, || 1).expect("room");
                     self.to_worker.push_back(Mail::Answer(slot, resolved));
                 }
                 Some(Question::Detach) => self.home.detach(&self.topic, 1),
@@ -592,11 +689,11 @@ mod tests {
         }
         let read = |topics: &mut Topics, topic: &str, now_ms| {
             topics
-                .resolve(&name(topic), Wanted::Since(Since::Latest), 0, None, now_ms, || 2)
+                .resolve(&name(topic), Read::all(Wanted::Since(Since::Latest)), None, now_ms, || 2)
                 .map(|found| found.start.from)
         };
         assert_eq!(read(&mut topics, "d", 500), Err(Full), "all of them have messages");
-        topics.resolve(&name("a"), Wanted::Since(Since::Latest), 0, Some(1), 1500, || 2).expect("it is there");
+        topics.resolve(&name("a"), Read::all(Wanted::Since(Since::Latest)), Some(1), 1500, || 2).expect("it is there");
         let b = read(&mut topics, "b", 1600).expect("it is there");
         assert!(read(&mut topics, "d", 1700).is_ok(), "c, idle for longest, has left");
         assert_eq!(read(&mut topics, "b", 1800), Ok(b), "the same epoch and offset");
@@ -614,8 +711,8 @@ mod tests {
         for number in 0..300 {
             let topic = name(&format!("t{number}"));
             let local = topics.asking(&topic);
-            let start = Wanted::Since(Since::Latest);
-            let resolved = topics.resolve(&topic, start, 9, Some(1), 0, || 1).expect("room");
+            let read = Read::all(Wanted::Since(Since::Latest));
+            let resolved = topics.resolve(&topic, read, Some(1), 0, || 1).expect("room");
             assert_eq!(topics.answered(&topic, &resolved), local);
             let (_, message) = topics.publish(&topic, text(number), 0, || 1).expect("room");
             topics.append(&topic, &message.expect("no key"), 0);

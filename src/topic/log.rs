@@ -9,7 +9,9 @@
 //! Both are a [`Run`] of messages without holes: the place of an offset is a subtraction, and a reader is a number.
 
 use super::cursor::{Cursor, Epoch, Gap, Since};
-use super::message::{Kind, Message};
+use super::message::Message;
+use super::name::TopicName;
+use super::publication::Publication;
 use crate::limits::LINGER;
 use std::collections::{VecDeque, vec_deque};
 use std::sync::Arc;
@@ -54,12 +56,14 @@ pub(crate) struct Start {
 
 /// Messages without holes.
 ///
-/// Invariants: `entries[i]` has offset `base + 1 + i`; `bytes` is the sum of their sizes.
+/// Invariants: `entries[i]` has offset `base + 1 + i`; `bytes` is the sum of their sizes; `removed <= head`.
 #[derive(Debug)]
 struct Run {
     epoch: Epoch,
     /// The offset just before the oldest kept: the head, if none is.
     base: u64,
+    /// Up to here history was removed: what is kept of that is for those who are still being sent to.
+    removed: u64,
     entries: VecDeque<Arc<Message>>,
     bytes: usize,
     limits: Limits,
@@ -67,7 +71,7 @@ struct Run {
 
 impl Run {
     fn new(epoch: Epoch, base: u64, limits: Limits) -> Self {
-        Self { epoch, base, entries: VecDeque::new(), bytes: 0, limits }
+        Self { epoch, base, removed: 0, entries: VecDeque::new(), bytes: 0, limits }
     }
 
     /// The offset of the newest message, kept or not.
@@ -101,7 +105,9 @@ impl Run {
     }
 
     fn next_expiry(&self) -> Option<u64> {
-        self.entries.front()?.time_ms.checked_add(self.limits.kept().age_ms)
+        let age_ms = self.limits.kept().age_ms;
+        let age_ms = if self.base < self.removed { age_ms.min(Limits::LINGER.age_ms) } else { age_ms };
+        self.entries.front()?.time_ms.checked_add(age_ms)
     }
 
     fn pop(&mut self) {
@@ -122,7 +128,7 @@ impl Run {
 
     /// The oldest position at which a reader may start.
     fn oldest(&self) -> u64 {
-        if self.limits.has_history() { self.base } else { self.head() }
+        if self.limits.has_history() { self.base.max(self.removed) } else { self.head() }
     }
 
     fn contains(&self, cursor: Cursor) -> bool {
@@ -146,9 +152,10 @@ impl Log {
     }
 
     /// Appends a message at the next offset, and trims.
-    pub(crate) fn append(&mut self, kind: Kind, payload: Box<[u8]>, now_ms: u64) -> Arc<Message> {
+    pub(crate) fn append(&mut self, topic: &TopicName, publication: Publication, now_ms: u64) -> Arc<Message> {
         let cursor = self.run.cursor(self.run.head() + 1);
-        let message = Arc::new(Message::new(cursor, kind, payload, now_ms));
+        let is_kept = self.run.limits.has_history();
+        let message = Arc::new(Message::new(topic.clone(), cursor, is_kept, publication, now_ms));
         self.run.push(message.clone());
         self.run.trim(now_ms);
         message
@@ -157,6 +164,14 @@ impl Log {
     /// Drops what is too old.
     pub(crate) fn trim(&mut self, now_ms: u64) {
         self.run.trim(now_ms);
+    }
+
+    /// Drops everything; the position stays.
+    pub(crate) fn clear(&mut self) {
+        while !self.run.entries.is_empty() {
+            self.run.pop();
+        }
+        self.run.entries = VecDeque::new();
     }
 
     /// The position behind the newest message.
@@ -224,6 +239,14 @@ impl Copy {
         self.run.trim(now_ms);
     }
 
+    /// The home has dropped everything up to this position: nobody starts before it any more. Those who are on their way
+    /// get there.
+    pub(crate) fn remove(&mut self, through: Cursor) {
+        if through.epoch == self.run.epoch {
+            self.run.removed = self.run.removed.max(through.offset.min(self.run.head()));
+        }
+    }
+
     /// The position behind the newest message that has come.
     pub(crate) fn head(&self) -> Cursor {
         self.run.cursor(self.run.head())
@@ -249,8 +272,13 @@ impl Copy {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::topic::Kind;
 
     const EVERYTHING: Limits = Limits { messages: usize::MAX, bytes: usize::MAX, age_ms: u64::MAX };
+
+    fn topic() -> TopicName {
+        TopicName::new("t").expect("a name")
+    }
 
     fn epoch() -> Epoch {
         Epoch::from_random(1)
@@ -263,7 +291,7 @@ mod tests {
     fn log(limits: Limits, messages: u64) -> Log {
         let mut log = Log::new(epoch(), limits);
         for number in 0..messages {
-            log.append(Kind::Text, b"x"[..].into(), number);
+            log.append(&topic(), Publication::new(Kind::Text, b"x"[..].into()), number);
         }
         log
     }
@@ -284,7 +312,7 @@ mod tests {
     fn offsets_start_at_1() {
         let mut log = log(EVERYTHING, 0);
         assert_eq!((log.head(), log.oldest()), (at(0), at(0)));
-        let message = log.append(Kind::Json, b"{}"[..].into(), 5);
+        let message = log.append(&topic(), Publication::new(Kind::Json, b"{}"[..].into()), 5);
         assert_eq!((message.cursor, message.kind, message.time_ms), (at(1), Kind::Json, 5));
         assert_eq!((log.head(), log.oldest(), log.run.entries.len()), (at(1), at(0), 1));
         assert_eq!(log.run.next_expiry(), None, "age does not count");
@@ -322,8 +350,8 @@ mod tests {
     #[test]
     fn the_newest_is_kept_whatever_its_size_but_not_whatever_its_age() {
         let mut log = log(Limits { messages: 10, bytes: 1000, age_ms: 50 }, 0);
-        log.append(Kind::Bytes, vec![0; 10].into(), 0);
-        log.append(Kind::Bytes, vec![0; 2000].into(), 10);
+        log.append(&topic(), Publication::new(Kind::Bytes, vec![0; 10].into()), 0);
+        log.append(&topic(), Publication::new(Kind::Bytes, vec![0; 2000].into()), 10);
         assert_eq!((log.run.entries.len(), log.oldest()), (1, at(1)));
         assert_eq!(log.run.next_expiry(), Some(60));
         log.trim(59);
@@ -346,10 +374,10 @@ mod tests {
         for offset in [0, 44, 299, 301] {
             assert_eq!(log.resolve(Since::At(at(offset))), gapped(at(offset), at(300)));
         }
-        log.append(Kind::Bytes, vec![0; 200 << 10].into(), 300);
-        log.append(Kind::Bytes, vec![0; 100 << 10].into(), 300);
+        log.append(&topic(), Publication::new(Kind::Bytes, vec![0; 200 << 10].into()), 300);
+        log.append(&topic(), Publication::new(Kind::Bytes, vec![0; 100 << 10].into()), 300);
         assert_eq!(offsets(log.after(0)), [302]);
-        log.append(Kind::Bytes, vec![0; 300 << 10].into(), 300);
+        log.append(&topic(), Publication::new(Kind::Bytes, vec![0; 300 << 10].into()), 300);
         assert_eq!(offsets(log.after(0)), [303], "the newest is always there to be sent");
     }
 
@@ -359,13 +387,13 @@ mod tests {
         let mut log = log(limits, 2);
         let mut copy = Copy::new(epoch(), 2, limits);
         assert!(copy.contains(at(2)) && !copy.contains(at(1)) && !copy.contains(at(3)));
-        let message = log.append(Kind::Text, b"y"[..].into(), 2);
+        let message = log.append(&topic(), Publication::new(Kind::Text, b"y"[..].into()), 2);
         copy.push(message.clone());
         assert!(Arc::ptr_eq(copy.slice_after(2).unwrap().next().unwrap(), &message));
         assert!(copy.slice_after(1).is_none());
         assert_eq!(copy.slice_after(9).map(offsets), Some(vec![]));
         for now_ms in 3..6 {
-            copy.push(log.append(Kind::Text, b"z"[..].into(), now_ms));
+            copy.push(log.append(&topic(), Publication::new(Kind::Text, b"z"[..].into()), now_ms));
         }
         assert_eq!((copy.head(), offsets(copy.after(0))), (at(6), vec![4, 5, 6]));
         assert!(copy.contains(at(3)) && !copy.contains(at(2)));
@@ -378,9 +406,32 @@ mod tests {
     }
 
     #[test]
+    fn where_history_was_removed_nobody_starts_and_everybody_arrives() {
+        let mut log = log(EVERYTHING, 0);
+        let mut copy = Copy::new(epoch(), 0, EVERYTHING);
+        for now_ms in 0..3 {
+            copy.push(log.append(&topic(), Publication::new(Kind::Text, b"x"[..].into()), now_ms));
+        }
+        log.clear();
+        assert_eq!((log.head(), log.oldest(), log.is_empty(), log.run.bytes), (at(3), at(3), true, 0));
+        assert_eq!(log.resolve(Since::At(at(2))), gapped(at(2), at(3)));
+        assert_eq!(log.resolve(Since::At(at(3))), started(at(3)));
+        copy.remove(Cursor { epoch: Epoch::from_random(2), offset: 3 });
+        assert!(copy.contains(at(0)), "of another epoch");
+        copy.remove(at(3));
+        assert!(copy.contains(at(3)) && !copy.contains(at(2)));
+        assert_eq!(copy.slice_after(1).map(offsets), Some(vec![2, 3]));
+        copy.push(log.append(&topic(), Publication::new(Kind::Text, b"y"[..].into()), 10));
+        assert_eq!((copy.head(), offsets(log.after(0))), (at(4), vec![4]));
+        copy.trim(Limits::LINGER.age_ms + 2);
+        assert_eq!(offsets(copy.after(0)), [4], "what lingers does not for ever");
+        assert!(copy.contains(at(3)) && copy.slice_after(2).is_none());
+    }
+
+    #[test]
     fn a_copy_without_history_contains_its_head_only() {
         let mut copy = Copy::new(epoch(), 0, Limits { messages: 0, ..EVERYTHING });
-        copy.push(log(EVERYTHING, 0).append(Kind::Text, [].into(), 0));
+        copy.push(log(EVERYTHING, 0).append(&topic(), Publication::new(Kind::Text, [].into()), 0));
         assert!(copy.contains(at(1)) && !copy.contains(at(0)));
         assert_eq!(copy.slice_after(0).map(offsets), Some(vec![1]));
     }
@@ -389,7 +440,7 @@ mod tests {
     #[should_panic(expected = "a run has no holes")]
     fn a_copy_takes_no_message_out_of_turn() {
         let mut log = log(EVERYTHING, 1);
-        Copy::new(epoch(), 0, EVERYTHING).push(log.append(Kind::Text, [].into(), 0));
+        Copy::new(epoch(), 0, EVERYTHING).push(log.append(&topic(), Publication::new(Kind::Text, [].into()), 0));
     }
 
     /// Marsaglia's xorshift64.
@@ -452,7 +503,7 @@ mod tests {
             if random.below(3) > 0 {
                 let payload: Box<[u8]> = vec![b'x'; random.below(300) as usize].into();
                 oracle.all.push((payload.len() + Message::OVERHEAD_BYTES, now_ms));
-                let message = log.append(Kind::Bytes, payload, now_ms);
+                let message = log.append(&topic(), Publication::new(Kind::Bytes, payload), now_ms);
                 assert_eq!(message.cursor, at(oracle.all.len() as u64), "{said}");
                 if let Some(copy) = &mut copy {
                     copy.push(message);
@@ -466,7 +517,7 @@ mod tests {
             let (head, gone) = (oracle.all.len() as u64, oracle.gone as u64);
             let kept = &oracle.all[oracle.gone..];
             assert_eq!((log.head(), log.run.entries.len()), (at(head), kept.len()), "{said}");
-            assert_eq!(log.run.bytes, kept.iter().map(|&(size, _)| size).sum(), "{said}");
+            assert_eq!(log.run.bytes, kept.iter().map(|&(size, _)| size).sum::<usize>(), "{said}");
             let age_ms = limits.kept().age_ms;
             assert_eq!(log.run.next_expiry(), kept.first().map(|&(_, time_ms)| time_ms + age_ms), "{said}");
             for offset in gone.saturating_sub(2)..=head + 2 {

@@ -2,7 +2,12 @@
 
 use super::cursor::{Cursor, Gap};
 use super::json;
+use super::name::TopicName;
+use super::publication::Publication;
+#[cfg(feature = "centrifugo")]
+use crate::adapter::centrifugo::{codec::Format, push};
 use base64::engine::{Engine, general_purpose::STANDARD};
+use std::collections::BTreeMap;
 use std::sync::{Arc, OnceLock};
 
 /// What a payload is.
@@ -28,9 +33,20 @@ pub(crate) enum Encoding {
     Event,
     /// An element of a poll's array: `{"id":CURSOR,"data":...}`, for bytes `{"id":CURSOR,"base64":"..."}`.
     Element,
+    /// A push of Centrifugo's protocol in a server's WebSocket text frame.
+    #[cfg(feature = "centrifugo")]
+    CentrifugoJson,
+    /// The same in Protobuf and a binary frame.
+    #[cfg(feature = "centrifugo")]
+    CentrifugoProtobuf,
 }
 
 impl Encoding {
+    /// Whether a session sees to it that its client knows where it stands.
+    pub(crate) fn is_of_a_session(self) -> bool {
+        !matches!(self, Self::Frame | Self::JsonFrame | Self::Event | Self::Element)
+    }
+
     /// How a gap is said; `None` where there is no place for it: a bare frame is a message.
     pub(crate) fn gap(self, gap: &Gap) -> Option<Vec<u8>> {
         match self {
@@ -38,18 +54,48 @@ impl Encoding {
             Self::JsonFrame => Some(framed(OPCODE_TEXT, gap.json().as_bytes())),
             Self::Event => Some(format!("event: gap\nid: {}\ndata: {}\n\n", gap.resumed, gap.json()).into_bytes()),
             Self::Element => Some(gap.json().into_bytes()),
+            // The session has said it.
+            #[cfg(feature = "centrifugo")]
+            Self::CentrifugoJson | Self::CentrifugoProtobuf => Some(Vec::new()),
         }
     }
 }
 
 /// The encodings that are stored: an element is the payload of the JSON frame, and has no memory of its own.
-const STORED: usize = 3;
+const STORED: usize = if cfg!(feature = "centrifugo") { 5 } else { 3 };
+
+/// The client that published a message, for protocols that tell.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Author {
+    pub(crate) client: Box<str>,
+    pub(crate) user: Box<str>,
+    /// What others are told of it, in whatever form.
+    pub(crate) info: Box<[u8]>,
+}
+
+/// What happened to a message's author, instead of a publication: only told beside a topic ([`TopicName::live`]), to those
+/// whose protocol has a word for it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Change {
+    Came,
+    Left,
+}
+
+/// What a publisher says about a message, for protocols that pass it on: names and values.
+pub(crate) type Tags = BTreeMap<String, String>;
 
 /// One message, shared as `Arc<Message>`.
 #[derive(Debug)]
 pub(crate) struct Message {
+    pub(crate) topic: TopicName,
     /// Its own position: who has seen it stands here.
     pub(crate) cursor: Cursor,
+    /// Whether readers can come back to it.
+    pub(crate) is_kept: bool,
+    /// Who published it, if a client of a protocol that tells did.
+    pub(crate) author: Option<Arc<Author>>,
+    pub(crate) change: Option<Change>,
+    pub(crate) tags: Option<Box<Tags>>,
     /// What the payload is.
     pub(crate) kind: Kind,
     /// As it was published.
@@ -66,15 +112,21 @@ impl Message {
     /// characters: 6 times).
     pub(crate) const OVERHEAD_BYTES: usize = size_of::<Self>() + 2 * size_of::<usize>() + size_of::<Arc<Self>>() + 32;
 
-    /// A message. A [`Publication`](super::Publication) has seen to it that the payload is of its kind.
-    pub(crate) fn new(cursor: Cursor, kind: Kind, payload: Box<[u8]>, time_ms: u64) -> Self {
+    /// What a tag weighs beside its name and value: two `String`s, and what the allocator loses on them.
+    const TAG_BYTES: usize = 2 * size_of::<String>() + 32;
+
+    /// A message. A [`Publication`] has seen to it that the payload is of its kind.
+    pub(crate) fn new(topic: TopicName, cursor: Cursor, is_kept: bool, publication: Publication, time_ms: u64) -> Self {
+        let Publication { kind, payload, author, change, tags, .. } = publication;
         debug_assert!(kind == Kind::Bytes || std::str::from_utf8(&payload).is_ok());
-        Self { cursor, kind, payload, time_ms, encodings: Default::default() }
+        Self { topic, cursor, is_kept, author, change, tags, kind, payload, time_ms, encodings: Default::default() }
     }
 
     /// The bytes it counts for in the bound of a log.
     pub(crate) fn size(&self) -> usize {
-        self.payload.len() + Self::OVERHEAD_BYTES
+        let tags = self.tags.iter().flat_map(|tags| tags.iter());
+        let tags: usize = tags.map(|(name, value)| name.len() + value.len() + Self::TAG_BYTES).sum();
+        self.payload.len() + tags + Self::OVERHEAD_BYTES
     }
 
     /// The message as it leaves: made on first use, by whichever thread is first.
@@ -93,6 +145,10 @@ impl Message {
                 self.stored(1, |message| framed(OPCODE_TEXT, &message.element()))
             }
             Encoding::Event => self.stored(2, Self::event),
+            #[cfg(feature = "centrifugo")]
+            Encoding::CentrifugoJson => self.stored(3, |message| push::frame(Format::Json, message)),
+            #[cfg(feature = "centrifugo")]
+            Encoding::CentrifugoProtobuf => self.stored(4, |message| push::frame(Format::Protobuf, message)),
         }
     }
 
@@ -195,7 +251,8 @@ mod tests {
     use super::*;
 
     fn message(kind: Kind, payload: &[u8]) -> Message {
-        Message::new("abcdefgh-7".parse().unwrap(), kind, payload.into(), 0)
+        let topic = TopicName::new("t").unwrap();
+        Message::new(topic, "abcdefgh-7".parse().unwrap(), true, Publication::new(kind, payload.into()), 0)
     }
 
     fn text(message: &Message, encoding: Encoding) -> &str {

@@ -10,24 +10,27 @@
 //! | where does this request start, and is that a gap? | [`Log::resolve`], at the home only |
 //! | what comes next, or did this reader lag? | [`Copy::slice_after`] |
 //! | may a stream start without asking the home? | [`Copy::contains`] |
+//! | who is there? | [`Members`] |
 //! | what is this body? | [`Publication::of_body`] |
 
 mod cursor;
 mod hub;
 mod idempotency;
-mod json;
+pub(crate) mod json;
 mod log;
 mod message;
 mod name;
+mod presence;
 mod publication;
 
-pub(crate) use self::hub::{Place, Resolved, Retention, Subscriber, Topics, Wanted};
+pub(crate) use self::hub::{Census, Place, Presence, Read, Resolved, Retention, Subscriber, Topics, Wanted};
 pub(crate) use self::log::{Copy, Limits, Log, Start};
 pub use cursor::{Cursor, CursorError, Since};
 pub(crate) use cursor::{Epoch, Gap};
 pub(crate) use idempotency::Keys;
 pub use json::JsonError;
-pub(crate) use message::{Encoding, Message};
+pub(crate) use message::{Author, Change, Encoding, Kind, Message, Tags};
 pub use name::{NameError, TopicName};
+pub(crate) use presence::Members;
 pub(crate) use publication::KindError;
 pub use publication::Publication;

@@ -5,6 +5,9 @@ use std::borrow::Borrow;
 use std::fmt;
 use std::sync::Arc;
 
+/// What a name has behind it that stands beside another: no name that a client gives has a space.
+const LIVE: &str = " live";
+
 /// A topic's name: 1 to 255 bytes of 0x21-0x7E, neither `.` nor `..`, which URL libraries resolve away. Cloning
 /// counts a reference.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -67,6 +70,16 @@ impl TopicName {
     /// The name.
     pub fn as_str(&self) -> &str {
         &self.0
+    }
+
+    /// The topic beside this one of what is not kept, such as who comes and goes: no client can name it.
+    pub(crate) fn live(&self) -> Self {
+        Self(format!("{}{LIVE}", self.0).into())
+    }
+
+    /// The name of the topic that this one stands beside, if it does.
+    pub(crate) fn beside(&self) -> Option<&str> {
+        self.0.strip_suffix(LIVE)
     }
 
     /// The worker, of `workers`, that appends to this topic. The same for as long as `workers` is: all workers

@@ -1,8 +1,9 @@
 //! What is published: a payload, and what it is.
 
 use super::json::{self, JsonError};
-use super::message::Kind;
+use super::message::{Author, Change, Kind, Tags};
 use std::fmt;
+use std::sync::Arc;
 
 /// A message to be published: text, JSON or bytes.
 ///
@@ -24,11 +25,34 @@ pub struct Publication {
     pub(crate) kind: Kind,
     pub(crate) payload: Box<[u8]>,
     pub(crate) key: Option<Box<[u8]>>,
+    pub(crate) author: Option<Arc<Author>>,
+    pub(crate) change: Option<Change>,
+    pub(crate) tags: Option<Box<Tags>>,
 }
 
 impl Publication {
-    fn new(kind: Kind, payload: Box<[u8]>) -> Self {
-        Self { kind, payload, key: None }
+    pub(crate) fn new(kind: Kind, payload: Box<[u8]>) -> Self {
+        Self { kind, payload, key: None, author: None, change: None, tags: None }
+    }
+
+    /// Somebody came, or left.
+    pub(crate) fn of_change(change: Change, author: Arc<Author>) -> Self {
+        let nothing = Self::new(Kind::Bytes, Box::default());
+        Self { author: Some(author), change: Some(change), ..nothing }
+    }
+
+    /// The same, published by a client.
+    #[cfg(feature = "centrifugo")]
+    pub(crate) fn by(mut self, author: Author) -> Self {
+        self.author = Some(Arc::new(author));
+        self
+    }
+
+    /// The same, with what its publisher says about it.
+    #[cfg(feature = "centrifugo")]
+    pub(crate) fn tagged(mut self, tags: Tags) -> Self {
+        self.tags = (!tags.is_empty()).then(|| Box::new(tags));
+        self
     }
 
     /// One JSON value (RFC 8259), kept as it is written.

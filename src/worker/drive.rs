@@ -10,10 +10,11 @@ use crate::error::End;
 use crate::http::Response;
 use crate::metrics::{Count, Metrics};
 use crate::service::{Close, ConnId, Service};
-use crate::time::Tick;
+use crate::time::{Span, Tick};
 use std::io::ErrorKind;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
+use std::time::Duration;
 
 /// Reads of one connection in a row, when its end is to be found; bytes are bounded by the scratch.
 const READS_PER_TURN: usize = 16;
@@ -46,7 +47,7 @@ fn stage<T>(conn: &Conn<T>) -> Stage {
 fn gauge(metrics: &Metrics, phase: Phase) -> &Count {
     match phase {
         Phase::Head | Phase::Idle | Phase::Body | Phase::Deciding => &metrics.opening,
-        Phase::Waiting | Phase::Streaming | Phase::Open | Phase::Pinged => &metrics.open,
+        Phase::Waiting | Phase::Streaming | Phase::Open | Phase::Pinged | Phase::Paced => &metrics.open,
         Phase::Closing | Phase::Finishing | Phase::Refusing | Phase::Lingering | Phase::Resetting => &metrics.closing,
     }
 }
@@ -152,6 +153,7 @@ impl<S: Service, K: Kernel> Worker<S, K> {
             topic,
             id: ConnId { worker: self.index, slot, serial },
             now: self.now,
+            unix_seconds: self.unix_seconds,
         };
         let (scratch, output) = (&mut *self.scratch, &mut self.output);
         Some(Desk { entry, glue, rules: &self.rules, tick: self.now.tick(), scratch, output })
@@ -394,6 +396,18 @@ impl<S: Service, K: Kernel> Worker<S, K> {
         // What it said may have found that the peer is gone.
         if let Some(deadline) = again.filter(|_| self.table.find(slot, serial).is_some()) {
             self.wheel.arm(&mut self.table, slot, deadline);
+        }
+    }
+
+    /// The service wants to be called about a connection.
+    pub(super) fn wake_after(&mut self, id: ConnId, time: Duration) {
+        self.uncork(); // what it says now goes by the timer of before
+        let tick = self.now.tick();
+        let Some(entry) = self.table.find(id.slot, id.serial) else { return };
+        entry.conn.pace(tick + Span::covering(time));
+        let deadline = entry.conn.deadline(tick, &self.rules);
+        if entry.conn.phase() == Phase::Paced {
+            self.wheel.arm(&mut self.table, id.slot, deadline);
         }
     }
 

@@ -131,6 +131,9 @@ impl<S: Service, K: Kernel> Worker<S, K> {
         loop {
             let local = &self.topics.locals[place.topic as usize];
             let subscriber = local.subscribers[place.index as usize];
+            if self.held.has(subscriber.slot) {
+                return; // it goes on when it is released
+            }
             let (Some(copy), Some(entry)) = (&local.copy, self.table.at(subscriber.slot)) else { return };
             let is_behind = entry.conn.queued() > 0;
             let Some(mut suffix) = copy.slice_after(subscriber.cursor) else {
@@ -142,6 +145,12 @@ impl<S: Service, K: Kernel> Worker<S, K> {
             };
             if is_behind || suffix.next().is_none() {
                 return; // it goes on when the socket has taken that
+            }
+            if self.rules.join_leave
+                && let Some(name) = self.topics.name(place.topic).beside()
+                && !self.has_begun(subscriber.slot, name)
+            {
+                return; // nothing is said of a topic before it has begun
             }
             if subscriber.encoding == Encoding::Element {
                 return self.poll_answered(place, subscriber);
@@ -224,11 +233,20 @@ impl<S: Service, K: Kernel> Worker<S, K> {
 
     /// A subscriber's next message is no longer kept: it reads too slowly.
     fn lagged(&mut self, place: Place, subscriber: Subscriber) {
+        if self.topics.name(place.topic).beside().is_some() {
+            // Nobody is promised what is not kept.
+            self.topics.skip(place);
+            return;
+        }
         let (Some(id), Some(since)) = (self.id_of(subscriber.slot), self.topics.cursor(place)) else { return };
         self.port().metrics.lagged.add(1);
         if subscriber.encoding == Encoding::Element {
             // It comes back with its cursor, and hears from the home what it has missed.
             return self.poll_over(id);
+        }
+        if subscriber.encoding.is_of_a_session() {
+            let topic = self.topics.name(place.topic).clone();
+            return self.serve(id, |service, connection| service.lagged(connection, &topic));
         }
         if self.rules.slow_readers == SlowReaders::Skip {
             let Some(resumed) = self.topics.skip(place) else { return };

@@ -29,6 +29,7 @@ pub(super) struct Glue<'a, S: Service> {
     pub(super) topic: Option<&'a TopicName>,
     pub(super) id: ConnId,
     pub(super) now: Millis,
+    pub(super) unix_seconds: u64,
 }
 
 impl<S: Service> Glue<'_, S> {
@@ -40,8 +41,9 @@ impl<S: Service> Glue<'_, S> {
         state: &mut S::State,
         act: impl FnOnce(&mut S, &mut Connection<'_, S::State>),
     ) {
-        let Self { id, metrics, topic, .. } = *self;
-        act(self.service, &mut Connection { io, state, id, metrics, topic, wishes: self.wishes });
+        let Self { id, metrics, topic, now, unix_seconds, .. } = *self;
+        let wishes = &mut *self.wishes;
+        act(self.service, &mut Connection { io, state, id, metrics, topic, wishes, now, unix_seconds });
     }
 
     #[inline]
@@ -77,6 +79,10 @@ impl<S: Service> Handler<S::State> for Glue<'_, S> {
         self.metrics.requests.add(1);
         match self.service.request(&Request { head, body, peer, id: self.id }).0 {
             AnswerKind::Now(response) => Some(response),
+            AnswerKind::Errand(errand) => {
+                self.wishes.push_back((self.id, Wish::Errand(errand)));
+                None
+            }
             AnswerKind::Topic(request) => {
                 *self.asked = Some(asked(self.id, request));
                 None
@@ -104,6 +110,10 @@ impl<S: Service> Handler<S::State> for Glue<'_, S> {
     fn pong(&mut self, io: Io<'_>, state: &mut S::State, payload: &[u8]) {
         self.metrics.pongs.add(1);
         self.serve(io, state, |service, connection| service.pong(connection, payload));
+    }
+
+    fn woken(&mut self, io: Io<'_>, state: &mut S::State) {
+        self.serve(io, state, S::woken);
     }
 
     fn refused(&mut self, response: &Response, peer: SocketAddr) {

@@ -17,6 +17,7 @@
 
 mod accept;
 mod drive;
+mod errands;
 mod fanout;
 mod glue;
 mod kernel;
@@ -50,6 +51,7 @@ use std::collections::{HashMap, VecDeque};
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
+use subscriptions::Held;
 use sweep::{Drain, Tick};
 use table::Table;
 use topics::{Asked, Poll};
@@ -112,8 +114,11 @@ pub(crate) struct Worker<S: Service, K: Kernel> {
     asked: Option<Asked<S::State>>,
     /// What the service wants for connections, for the same moment.
     wishes: VecDeque<(ConnId, Wish)>,
+    held: Held,
     /// Counts subscriptions that were asked for.
     tickets: u32,
+    /// Subscribers that others know of, by slot and number: what their clients are called.
+    members: HashMap<(u32, u16), Box<str>>,
     /// Long polls that wait, by slot.
     polls: HashMap<u32, Poll>,
     joined: Joined,
@@ -128,6 +133,8 @@ pub(crate) struct Worker<S: Service, K: Kernel> {
     /// The time as responses carry it, and the second that it was made in.
     date: Date,
     date_second: u64,
+    /// The time of day then, in seconds of Unix time.
+    unix_seconds: u64,
 }
 
 impl<S: Service, K: Kernel> Worker<S, K> {
@@ -164,7 +171,9 @@ impl<S: Service, K: Kernel> Worker<S, K> {
             expiry: now,
             asked: None,
             wishes: VecDeque::new(),
+            held: Held::default(),
             tickets: 0,
+            members: HashMap::new(),
             polls: HashMap::new(),
             joined: Joined::default(),
             permit: Permit::None,
@@ -176,6 +185,7 @@ impl<S: Service, K: Kernel> Worker<S, K> {
             origins: setup.origins,
             date: imf_fixdate(unix_seconds),
             date_second: now.0 / 1000,
+            unix_seconds,
         })
     }
 
@@ -195,7 +205,8 @@ impl<S: Service, K: Kernel> Worker<S, K> {
         self.port().metrics.turns.add(1);
         if self.date_second != self.now.0 / 1000 {
             self.date_second = self.now.0 / 1000;
-            self.date = imf_fixdate(self.kernel.unix_seconds());
+            self.unix_seconds = self.kernel.unix_seconds();
+            self.date = imf_fixdate(self.unix_seconds);
         }
 
         for index in 0..self.events.len() {
@@ -224,6 +235,7 @@ impl<S: Service, K: Kernel> Worker<S, K> {
         }
         self.deliver_mail();
         self.sweep();
+        self.release_held();
         self.sweep_topics();
         if self.expiry <= self.now {
             self.topics.expire(self.now.0);
@@ -244,6 +256,7 @@ impl<S: Service, K: Kernel> Worker<S, K> {
             || !self.mail.is_empty()
             || self.rung
             || self.may_sweep_on()
+            || self.held.is_any_released()
             || self.accepting.is_ready(self.now)
         {
             return Some(Duration::ZERO);

@@ -1,36 +1,74 @@
 //! A connection's subscriptions: how they begin and end.
 
 use super::table::Subscription;
-use super::topics::{Ask, Asker, Poll, cursor_header};
+use super::topics::{Ask, Asker, Poll, TopicMail, cursor_header};
 use super::{Kernel, Worker};
 use crate::conn::{Ended, Phase};
 use crate::error::{End, Refused};
 use crate::http::Response;
-use crate::service::{ConnId, Join, Question, Reply, Service};
+use crate::service::{ConnId, Join, Question, Reply, Service, Started};
 use crate::time::Span;
-use crate::topic::{Cursor, Encoding, Gap, Place, Start, Subscriber, TopicName, Wanted};
+use crate::topic::{Cursor, Encoding, Gap, Place, Read, Start, Subscriber, TopicName};
+use std::collections::HashSet;
 use std::time::Duration;
+
+/// Connections whose subscriptions have begun, and that are sent nothing of them yet.
+#[derive(Debug, Default)]
+pub(super) struct Held {
+    slots: HashSet<u32>,
+    /// Those to be sent to again, once what is under way is done: where their subscriptions stand is known then.
+    released: Vec<ConnId>,
+}
+
+impl Held {
+    pub(super) fn wish(&mut self, id: ConnId, holds: bool) {
+        if holds {
+            self.slots.insert(id.slot);
+        } else {
+            self.released.push(id);
+        }
+    }
+
+    #[inline]
+    pub(super) fn has(&self, slot: u32) -> bool {
+        !self.slots.is_empty() && self.slots.contains(&slot)
+    }
+
+    pub(super) fn is_any_released(&self) -> bool {
+        !self.released.is_empty()
+    }
+
+    fn forget(&mut self, slot: u32) {
+        if !self.slots.is_empty() {
+            self.slots.remove(&slot);
+        }
+    }
+}
 
 impl<S: Service, K: Kernel> Worker<S, K> {
     /// The service wants an open WebSocket to get the messages of a topic. Twice is once.
     pub(super) fn subscribe(&mut self, id: ConnId, join: Join) {
-        let Join { name, since, encoding } = join;
-        let (slot, most) = (id.slot, self.rules.subscriptions_max);
+        let Join { name, wanted, skips, encoding, member } = join;
+        // A session has another one beside each, if it wants to know who comes and goes; it counts for itself.
+        let most = self.rules.subscriptions_max * if self.rules.join_leave { 2 } else { 1 };
+        let slot = id.slot;
         if !self.table.find(slot, id.serial).is_some_and(|entry| entry.conn.phase().is_open()) {
             return;
         }
-        let known = self.topics.number(&name);
+        let known = self.topics.number(name.as_str());
         if known.is_some_and(|topic| self.table.subscriptions(slot).any(|(_, other)| other.topic() == topic)) {
             return;
         }
         let Some(nth) = self.table.vacancy(slot, most) else {
-            return self.tell(id, &name, Err(Refused::TooManySubscriptions));
+            let refused = Err(Refused::TooManySubscriptions);
+            return self.serve(id, |service, connection| service.subscribed(connection, &name, refused));
         };
         self.tickets = self.tickets.wrapping_add(1);
         let ticket = Subscription::ticket(self.tickets);
         let reply = Reply::Subscribe { encoding, ticket };
-        let question = Question::Read { wanted: Wanted::Since(since), limit: usize::MAX };
-        let ask = Ask { id, reply, opening: None, headers: Vec::new() };
+        let client = member.as_ref().map(|member| member.client.clone());
+        let question = Question::Read(Read { skips, member, ..Read::all(wanted) });
+        let ask = Ask { id, reply, opening: None, headers: Vec::new(), client };
         let here = self.started_here(&name, &question, reply);
         let topic = here.as_ref().map_or_else(|| self.topics.asking(&name), |(topic, _)| *topic);
         self.table.set_subscription(slot, nth, Some(Subscription::Asked { topic, ticket }));
@@ -45,7 +83,7 @@ impl<S: Service, K: Kernel> Worker<S, K> {
         if self.table.find(id.slot, id.serial).is_none() {
             return;
         }
-        let Some(topic) = self.topics.number(name) else { return };
+        let Some(topic) = self.topics.number(name.as_str()) else { return };
         let found = self.table.subscriptions(id.slot).find(|(_, subscription)| subscription.topic() == topic);
         if let Some((nth, _)) = found {
             self.leave(id.slot, nth);
@@ -56,7 +94,7 @@ impl<S: Service, K: Kernel> Worker<S, K> {
     pub(super) fn subscription_refused(&mut self, id: ConnId, name: &TopicName, ticket: u32) {
         if let Some(nth) = self.asked_with(id, ticket) {
             self.table.set_subscription(id.slot, nth, None);
-            self.tell(id, name, Err(Refused::TopicsFull));
+            self.serve(id, |service, connection| service.subscribed(connection, name, Err(Refused::TopicsFull)));
         }
     }
 
@@ -65,16 +103,6 @@ impl<S: Service, K: Kernel> Worker<S, K> {
         self.table.find(id.slot, id.serial)?;
         let is_it = |subscription| matches!(subscription, Subscription::Asked { ticket, .. } if ticket == wanted);
         self.table.subscriptions(id.slot).find(|&(_, subscription)| is_it(subscription)).map(|(nth, _)| nth)
-    }
-
-    /// Tells the service what became of a subscription.
-    fn tell(&mut self, id: ConnId, name: &TopicName, outcome: Result<Cursor, Refused>) {
-        self.handle(id.slot, id.serial, |desk| {
-            let glue = &mut desk.glue;
-            desk.entry.conn.visit(desk.rules, desk.output, |io, state| {
-                glue.serve(io, state, |service, connection| service.subscribed(connection, name, outcome));
-            });
-        });
     }
 
     /// Makes a connection a subscriber, if it still waits for that. Its number among the connection's subscriptions.
@@ -93,8 +121,14 @@ impl<S: Service, K: Kernel> Worker<S, K> {
 
     /// Begins a stream.
     pub(super) fn start(&mut self, ask: Ask<S::State>, topic: u32, start: Start) {
-        let Ask { id, reply, opening, headers } = ask;
-        let Some(nth) = self.place(id, topic, start.from.offset, reply) else { return };
+        let Ask { id, reply, opening, headers, client } = ask;
+        let Some(nth) = self.place(id, topic, start.from.offset, reply) else {
+            let name = self.topics.name(topic).clone();
+            return client.into_iter().for_each(|client| self.member_left(name.clone(), client));
+        };
+        if let Some(client) = client {
+            self.members.insert((id.slot, nth), client);
+        }
         match (reply, opening) {
             (Reply::Open(_), Some(mut opening)) => {
                 opening.headers.push(cursor_header(start.from));
@@ -105,15 +139,31 @@ impl<S: Service, K: Kernel> Worker<S, K> {
                 self.handle(id.slot, id.serial, |desk| _ = desk.entry.conn.stream(head.as_bytes(), desk.output));
                 self.read_again(id);
             }
-            _ => {
-                let name = self.topics.name(topic).clone();
-                self.tell(id, &name, Ok(start.from));
-            }
+            _ => self.begin(id, nth, topic, &start),
+        }
+        if self.rules.join_leave {
+            self.push_all(id.slot, id.serial); // what stands beside the topic waited for it
         }
         if let (Some(gap), Some(encoding)) = (start.gap, reply.encoding()) {
             self.say_gap(id, encoding, &gap);
         }
         self.push_one(id, nth);
+    }
+
+    /// Tells the service that a subscription begins.
+    fn begin(&mut self, id: ConnId, nth: u16, topic: u32, start: &Start) {
+        // Kept for the time of the call, in which the topics belong to the worker.
+        let local = &self.topics.locals[topic as usize];
+        let Some(copy) = &local.copy else { return };
+        let name = self.topics.name(topic).clone();
+        let missed: Vec<_> = copy.after(start.from.offset).cloned().collect();
+        let mut seen = start.from.offset;
+        self.serve(id, |service, connection| {
+            seen = service.started(connection, Started { topic: &name, start, missed: &missed });
+        });
+        if let Some(place) = self.place_of(id, nth) {
+            self.topics.saw(place, seen);
+        }
     }
 
     /// Lets a long poll wait, for so many messages and so long.
@@ -130,7 +180,7 @@ impl<S: Service, K: Kernel> Worker<S, K> {
     pub(super) fn say_gap(&mut self, id: ConnId, encoding: Encoding, gap: &Gap) {
         let said = encoding.gap(gap);
         self.handle(id.slot, id.serial, |desk| match (said, desk.entry.conn.phase()) {
-            (Some(bytes), Phase::Open | Phase::Pinged | Phase::Streaming) => desk.output.extend_from_slice(&bytes),
+            (Some(bytes), phase) if phase.is_subscribed() => desk.output.extend_from_slice(&bytes),
             (Some(_), _) => {}
             (None, _) => {
                 let (end, reason) = (End::Gap, format!("gap: resume at {}", gap.resumed).into());
@@ -145,6 +195,11 @@ impl<S: Service, K: Kernel> Worker<S, K> {
         let Some(subscription) = self.table.subscription(slot, nth) else { return };
         self.table.set_subscription(slot, nth, None);
         if let Subscription::Placed(place) = subscription {
+            if !self.members.is_empty()
+                && let Some(client) = self.members.remove(&(slot, nth))
+            {
+                self.member_left(self.topics.name(place.topic).clone(), client);
+            }
             if let Some(moved) = self.topics.unsubscribe(place) {
                 self.table.set_subscription(moved.slot, moved.nth, Some(Subscription::Placed(place)));
             }
@@ -152,8 +207,24 @@ impl<S: Service, K: Kernel> Worker<S, K> {
         }
     }
 
+    /// The home is told that somebody is gone of whom others know.
+    fn member_left(&mut self, name: TopicName, client: Box<str>) {
+        self.mail_home(name, |name| TopicMail::Left { name, client });
+    }
+
+    /// Sends to those that are held no longer.
+    pub(super) fn release_held(&mut self) {
+        for id in std::mem::take(&mut self.held.released) {
+            if self.table.find(id.slot, id.serial).is_some() {
+                self.held.forget(id.slot);
+                self.push_all(id.slot, id.serial);
+            }
+        }
+    }
+
     /// Ends all of them.
     pub(super) fn leave_all(&mut self, slot: u32) {
+        self.held.forget(slot);
         if !self.polls.is_empty() {
             self.polls.remove(&slot);
         }
@@ -167,6 +238,12 @@ impl<S: Service, K: Kernel> Worker<S, K> {
         if self.table.at(slot).is_some_and(|entry| !entry.conn.phase().is_subscribed()) {
             self.leave_all(slot);
         }
+    }
+
+    /// Whether a connection's subscription to a topic of this name has begun.
+    pub(super) fn has_begun(&self, slot: u32, name: &str) -> bool {
+        let Some(topic) = self.topics.number(name) else { return false };
+        self.table.subscriptions(slot).any(|(_, other)| other.place().is_some_and(|place| place.topic == topic))
     }
 
     /// Where a subscription stands, unless the connection is gone or the subscription has not begun.

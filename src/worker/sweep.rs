@@ -119,8 +119,10 @@ impl<S: Service, K: Kernel> Worker<S, K> {
                 }
                 Phase::Streaming => desk.entry.conn.end_stream(),
                 _ => {
-                    let ended = Ended::new(End::GoingAway);
-                    desk.entry.conn.close(Some(ended.code), ended, desk.output);
+                    let Some(state) = &desk.entry.conn.state else { return };
+                    let (code, reason) = desk.glue.service.farewell(state);
+                    let ended = Ended { end: End::GoingAway, code, reason: reason.into(), clean: false };
+                    desk.entry.conn.close(Some(code), ended, desk.output);
                 }
             });
         }

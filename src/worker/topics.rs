@@ -1,12 +1,17 @@
 //! Topics between connections and workers: questions to a topic's home, and what becomes of the answers.
 
+use super::errands::{Gathering, Share};
 use super::{Envelope, Kernel, Worker};
 use crate::conn::Opening;
 use crate::error::Refused;
 use crate::http::{Field, Response};
 use crate::limits::{EVENT_SOURCE_BUSY_RETRY_MS, EVENT_SOURCE_RETRY_MS};
-use crate::service::{ConnId, Join, Question, Reply, Service, TopicRequest, Wish};
-use crate::topic::{Cursor, Encoding, Gap, Message, Resolved, Since, Start, TopicName, Wanted};
+use crate::service::{Answered, AnsweredKind, ConnId, Connection, Join, Question, Reply, Service, TopicRequest, Wish};
+use crate::topic::json::push_string;
+use crate::topic::{
+    Author, Change, Cursor, Encoding, Gap, Message, Presence, Publication, Read, Resolved, Since, Start, TopicName,
+    Wanted,
+};
 use std::fmt::{self, Write};
 use std::sync::Arc;
 
@@ -18,6 +23,8 @@ pub(crate) struct Ask<T> {
     /// The WebSocket that is to be opened with the answer.
     pub(crate) opening: Option<Opening<T>>,
     pub(crate) headers: Vec<Field>,
+    /// What the client is called, if others are to know that it subscribes.
+    pub(crate) client: Option<Box<str>>,
 }
 
 /// What is done once a publication has its place in the log, or is refused one.
@@ -51,10 +58,20 @@ pub(crate) enum TopicMail<T> {
     Read { name: TopicName, resolved: Resolved, ask: Ask<T> },
     /// From the home, to who asked: there are too many topics.
     Refused { name: TopicName, ask: Ask<T> },
+    /// From the home, to who asked who is there.
+    Present { presence: Presence, ask: Ask<T> },
+    /// To the home: a subscriber that others know of is gone.
+    Left { name: TopicName, client: Box<str> },
     /// From the home, to who published.
     Published { cursor: Cursor, ask: Ask<T> },
     /// From the home, to everybody attached.
     Message { name: TopicName, message: Arc<Message> },
+    /// From the home, to everybody attached: what was kept up to here is not any more.
+    HistoryRemoved { name: TopicName, through: Cursor },
+    /// To who does something for a request.
+    Share(Share),
+    /// To who has the request: everything has been found.
+    Gathered(Arc<Gathering>),
     /// To the home: nobody here listens any more.
     Detach { name: TopicName, from: u16 },
 }
@@ -72,14 +89,23 @@ pub(super) type Asked<T> = (TopicName, Question, Ask<T>);
 /// What a connection's request becomes.
 pub(super) fn asked<T>(id: ConnId, request: TopicRequest) -> Asked<T> {
     let TopicRequest { name, question, reply, headers } = request;
-    (name, question, Ask { id, reply, opening: None, headers })
+    (name, question, Ask { id, reply, opening: None, headers, client: None })
 }
 
 /// What a WebSocket that subscribes becomes.
 pub(super) fn asked_to_open<T>(id: ConnId, opening: Opening<T>, join: Join) -> Asked<T> {
-    let Join { name, since, encoding } = join;
-    let question = Question::Read { wanted: Wanted::Since(since), limit: usize::MAX };
-    (name, question, Ask { id, reply: Reply::Open(encoding), opening: Some(opening), headers: Vec::new() })
+    let Join { name, wanted, skips, encoding, member } = join;
+    let question = Question::Read(Read { skips, member, ..Read::all(wanted) });
+    (
+        name,
+        question,
+        Ask { id, reply: Reply::Open(encoding), opening: Some(opening), headers: Vec::new(), client: None },
+    )
+}
+
+/// The service is to be told of the answer.
+fn tell<T>(id: ConnId, tag: u64) -> Asker<T> {
+    Asker::Connection(Ask { id, reply: Reply::Tell(tag), opening: None, headers: Vec::new(), client: None })
 }
 
 pub(super) fn cursor_header(cursor: Cursor) -> Field {
@@ -108,9 +134,38 @@ pub(super) fn array<'a>(
     Response::new(200).body("application/json", body).headers([cursor_header(cursor)]).headers(headers)
 }
 
+/// Who is there, as bare clients are told.
+fn who(presence: &Presence) -> Vec<u8> {
+    let mut json = b"{\"clients\":{".to_vec();
+    for (index, member) in presence.members.iter().enumerate() {
+        json.extend_from_slice(if index > 0 { b"," } else { b"" });
+        push_string(&mut json, member.client.as_bytes());
+        json.extend_from_slice(b":{\"client\":");
+        push_string(&mut json, member.client.as_bytes());
+        json.extend_from_slice(b",\"user\":");
+        push_string(&mut json, member.user.as_bytes());
+        json.push(b'}');
+    }
+    json.extend_from_slice(
+        format!("}},\"num_clients\":{},\"num_users\":{}}}\n", presence.clients, presence.users).as_bytes(),
+    );
+    json
+}
+
 impl<S: Service, K: Kernel> Worker<S, K> {
     /// Asks what a connection wants to know of a topic.
-    pub(super) fn ask(&mut self, (name, question, ask): Asked<S::State>) {
+    pub(super) fn ask(&mut self, (name, mut question, mut ask): Asked<S::State>) {
+        if let (true, Question::Read(read)) = (self.rules.presence || self.rules.join_leave, &mut question)
+            && matches!(ask.reply, Reply::Open(_) | Reply::Stream)
+        {
+            // A bare client has no name but what it is given here.
+            let client: Box<str> = format!("{:016x}{:016x}", self.rng.next(), self.rng.next()).into();
+            ask.client = Some(client.clone());
+            read.member = Some(Arc::new(Author { client, user: "".into(), info: Box::default() }));
+        }
+        if ask.reply == Reply::Presence && !self.rules.presence {
+            return self.reply(ask.id, &Response::from(Refused::NoPresence).headers(ask.headers));
+        }
         if ask.reply.encoding().is_some() {
             if let Some((topic, start)) = self.started_here(&name, &question, ask.reply) {
                 return self.start(ask, topic, start);
@@ -123,11 +178,16 @@ impl<S: Service, K: Kernel> Worker<S, K> {
     /// Does what the service wanted for a connection.
     pub(super) fn grant(&mut self, id: ConnId, wish: Wish) {
         match wish {
-            Wish::Publish(name, publication) => {
-                self.ask_home(name, Question::Publish(publication), Asker::Nobody);
+            Wish::Publish(name, publication, tag) => {
+                self.ask_home(name, Question::Publish(publication), tag.map_or(Asker::Nobody, |tag| tell(id, tag)));
             }
+            Wish::Errand(errand) => self.run_errand(id, errand),
+            Wish::Read(name, read, tag) => self.ask_home(name, Question::Read(read), tell(id, tag)),
+            Wish::Presence(name, list, tag) => self.ask_home(name, Question::Presence(list), tell(id, tag)),
             Wish::Subscribe(join) => self.subscribe(id, join),
             Wish::Unsubscribe(name) => self.unsubscribe(id, &name),
+            Wish::Wake(time) => self.wake_after(id, time),
+            Wish::Hold(holds) => self.held.wish(id, holds),
         }
     }
 
@@ -135,7 +195,7 @@ impl<S: Service, K: Kernel> Worker<S, K> {
     pub(super) fn started_here(&self, name: &TopicName, question: &Question, reply: Reply) -> Option<(u32, Start)> {
         match (question, reply) {
             (_, Reply::Poll { .. }) => None,
-            (&Question::Read { wanted: Wanted::Since(Since::At(from)), .. }, _) => {
+            (&Question::Read(Read { wanted: Wanted::Since(Since::At(from)), member: None, .. }), _) => {
                 Some((self.topics.covering(name, from)?, Start { from, gap: None }))
             }
             _ => None,
@@ -146,13 +206,13 @@ impl<S: Service, K: Kernel> Worker<S, K> {
         self.mail_home(name, |name| TopicMail::Question { name, question, asker });
     }
 
-    fn mail_home(&mut self, name: TopicName, mail: impl FnOnce(TopicName) -> TopicMail<S::State>) {
+    pub(super) fn mail_home(&mut self, name: TopicName, mail: impl FnOnce(TopicName) -> TopicMail<S::State>) {
         let home = name.home(self.shared.ports.len());
         self.topic_mail(home as u16, mail(name));
     }
 
     /// Brings mail to a worker; to this one at once.
-    fn topic_mail(&mut self, to: u16, mail: TopicMail<S::State>) {
+    pub(super) fn topic_mail(&mut self, to: u16, mail: TopicMail<S::State>) {
         if to == self.index {
             self.topic_mail_came(mail);
         } else {
@@ -165,52 +225,89 @@ impl<S: Service, K: Kernel> Worker<S, K> {
             TopicMail::Question { name, question, asker } => self.asked_at_home(name, question, asker),
             TopicMail::Refused { name, ask } => self.topic_refused(&name, ask),
             TopicMail::Read { name, resolved, ask } => self.read_answered(&name, resolved, ask),
+            TopicMail::Published { ask: Ask { id, reply: Reply::Tell(tag), .. }, .. } => {
+                self.tell(id, tag, Ok(Answered(AnsweredKind::Published)));
+            }
             TopicMail::Published { cursor, ask } => {
                 let response = Response::new(200).body("application/json", format!("{{\"id\":\"{cursor}\"}}\n"));
                 self.reply(ask.id, &response.headers([cursor_header(cursor)]).headers(ask.headers));
             }
             TopicMail::Message { name, message } => self.topics.append(&name, &message, self.now.0),
+            TopicMail::HistoryRemoved { name, through } => self.topics.history_removed(&name, through),
+            TopicMail::Share(share) => self.work(share),
+            TopicMail::Gathered(gathering) => self.gathered(&gathering),
             TopicMail::Detach { name, from } => self.topics.detach(&name, from),
+            TopicMail::Left { name, client } => {
+                if let Some(member) = self.topics.left(&name, &client) {
+                    self.tell_change(&name, Change::Left, member);
+                }
+            }
+            TopicMail::Present { presence, ask } => match ask.reply {
+                Reply::Tell(tag) => self.tell(ask.id, tag, Ok(Answered(AnsweredKind::Presence(presence)))),
+                _ => self
+                    .reply(ask.id, &Response::new(200).body("application/json", who(&presence)).headers(ask.headers)),
+            },
         }
     }
 
     /// This is the topic's home: its word decides.
     fn asked_at_home(&mut self, name: TopicName, question: Question, asker: Asker<S::State>) {
-        let (now, rng) = (self.now.0, &mut self.rng);
         match (question, asker) {
-            (Question::Publish(publication), asker) => {
-                let published = self.topics.publish(&name, publication, now, || rng.next());
-                if let Ok((_, Some(message))) = &published {
-                    self.port().metrics.published.add(1);
-                    self.distribute(&name, message);
+            (Question::Publish(publication), asker) => match (self.publish_here(&name, publication), asker) {
+                (Ok(cursor), Asker::Connection(ask)) => {
+                    self.topic_mail(ask.id.worker, TopicMail::Published { cursor, ask });
                 }
-                match (published, asker) {
-                    (Ok((cursor, _)), Asker::Connection(ask)) => {
-                        self.topic_mail(ask.id.worker, TopicMail::Published { cursor, ask });
-                    }
-                    (Err(_), Asker::Connection(ask)) => {
-                        self.topic_mail(ask.id.worker, TopicMail::Refused { name, ask });
-                    }
-                    (published, Asker::Caller(then)) => {
-                        self.call(then, published.map(|(cursor, _)| cursor).map_err(|_| Refused::TopicsFull));
-                    }
-                    (Err(_), Asker::Nobody) if self.log.allows(self.now) => {
-                        log::warn!("a message to {name} was not published: {}", Refused::TopicsFull);
-                    }
-                    (_, Asker::Nobody) => {}
+                (Err(_), Asker::Connection(ask)) => {
+                    self.topic_mail(ask.id.worker, TopicMail::Refused { name, ask });
                 }
-            }
-            (Question::Read { wanted, limit }, Asker::Connection(ask)) => {
+                (published, Asker::Caller(then)) => {
+                    self.call(then, published);
+                }
+                (Err(_), Asker::Nobody) if self.log.allows(self.now) => {
+                    log::warn!("a message to {name} was not published: {}", Refused::TopicsFull);
+                }
+                (_, Asker::Nobody) => {}
+            },
+            (Question::Read(read), Asker::Connection(ask)) => {
                 let worker = ask.id.worker;
                 let attach = ask.reply.encoding().map(|_| worker);
-                let mail = match self.topics.resolve(&name, wanted, limit, attach, now, || rng.next()) {
-                    Ok(resolved) => TopicMail::Read { name, resolved, ask },
+                let member = read.member.clone();
+                let (now, rng) = (self.now.0, &mut self.rng);
+                let mail = match self.topics.resolve(&name, read, attach, now, || rng.next()) {
+                    Ok(resolved) => {
+                        member.into_iter().for_each(|member| self.tell_change(&name, Change::Came, member));
+                        TopicMail::Read { name, resolved, ask }
+                    }
                     Err(_) => TopicMail::Refused { name, ask },
                 };
                 self.topic_mail(worker, mail);
             }
-            (Question::Read { .. }, Asker::Caller(_) | Asker::Nobody) => {}
+            (Question::Presence(list), Asker::Connection(ask)) => {
+                let presence = self.topics.presence(&name, list);
+                self.topic_mail(ask.id.worker, TopicMail::Present { presence, ask });
+            }
+            (Question::Read(_) | Question::Presence(_), Asker::Caller(_) | Asker::Nobody) => {}
         }
+    }
+
+    /// Somebody came or left: those who want to know are told, beside the topic.
+    fn tell_change(&mut self, name: &TopicName, change: Change, member: Arc<Author>) {
+        if self.rules.join_leave {
+            let publication = Publication::of_change(change, member);
+            self.ask_home(name.live(), Question::Publish(publication), Asker::Nobody);
+        }
+    }
+
+    /// This is the topic's home: appends, and sends the message to whoever listens.
+    pub(super) fn publish_here(&mut self, name: &TopicName, publication: Publication) -> Result<Cursor, Refused> {
+        let (now, rng) = (self.now.0, &mut self.rng);
+        let published = self.topics.publish(name, publication, now, || rng.next());
+        let (cursor, message) = published.map_err(|_| Refused::TopicsFull)?;
+        if let Some(message) = message {
+            self.port().metrics.published.add(1);
+            self.distribute(name, &message);
+        }
+        Ok(cursor)
     }
 
     /// Tells who published. A panic there is no reason for everybody here to suffer.
@@ -231,7 +328,7 @@ impl<S: Service, K: Kernel> Worker<S, K> {
     }
 
     fn topic_refused(&mut self, name: &TopicName, ask: Ask<S::State>) {
-        let Ask { id, reply, opening, headers } = ask;
+        let Ask { id, reply, opening, headers, .. } = ask;
         if reply.encoding().is_some()
             && let Some(topic) = self.topics.refused(name)
         {
@@ -240,6 +337,7 @@ impl<S: Service, K: Kernel> Worker<S, K> {
         let refused = Refused::TopicsFull;
         match (reply, opening) {
             (Reply::Subscribe { ticket, .. }, _) => self.subscription_refused(id, name, ticket),
+            (Reply::Tell(tag), _) => self.tell(id, tag, Err(refused)),
             (_, Some(_)) => self.answer(id, Err(Response::from(refused).headers(headers))),
             (Reply::Stream, _) => {
                 let response = Response::come_back(refused, self.between(EVENT_SOURCE_BUSY_RETRY_MS));
@@ -250,14 +348,17 @@ impl<S: Service, K: Kernel> Worker<S, K> {
     }
 
     fn read_answered(&mut self, name: &TopicName, resolved: Resolved, ask: Ask<S::State>) {
+        if let Reply::Tell(tag) = ask.reply {
+            return self.tell(ask.id, tag, Ok(Answered(AnsweredKind::Read(resolved))));
+        }
         let topic = ask.reply.encoding().map(|_| self.topics.answered(name, &resolved));
-        let Resolved { start, suffix } = resolved;
+        let Resolved { start, messages, .. } = resolved;
         match (ask.reply, topic) {
-            (Reply::Poll { limit, wait: Some(wait) }, Some(topic)) if suffix.is_empty() && start.gap.is_none() => {
+            (Reply::Poll { limit, wait: Some(wait) }, Some(topic)) if messages.is_empty() && start.gap.is_none() => {
                 self.wait(ask, topic, start.from, (limit, wait));
             }
             (Reply::Poll { limit, .. }, _) => {
-                let response = array(start.gap.as_ref(), start.from, suffix.iter().take(limit), ask.headers);
+                let response = array(start.gap.as_ref(), start.from, messages.iter().take(limit), ask.headers);
                 self.reply(ask.id, &response);
             }
             (_, Some(topic)) => self.start(ask, topic, start),
@@ -269,6 +370,19 @@ impl<S: Service, K: Kernel> Worker<S, K> {
         if let Some(topic) = topic {
             self.retire(topic);
         }
+    }
+
+    /// Tells the service what it wanted to know.
+    fn tell(&mut self, id: ConnId, tag: u64, answer: Result<Answered, Refused>) {
+        self.serve(id, |service, connection| service.answered(connection, tag, answer));
+    }
+
+    /// Has the service do something with an open connection, if it is still there.
+    pub(super) fn serve(&mut self, id: ConnId, act: impl FnOnce(&mut S, &mut Connection<'_, S::State>)) {
+        self.handle(id.slot, id.serial, |desk| {
+            let glue = &mut desk.glue;
+            desk.entry.conn.visit(desk.rules, desk.output, |io, state| glue.serve(io, state, act));
+        });
     }
 
     /// The home is told, when nobody here listens to a topic any more.

@@ -171,14 +171,17 @@ class Tab:
 
 
 class Pages:
-    """A web server whose every page is blank."""
+    """A web server whose every page is blank, beside `scripts`: by path, the files."""
 
-    def __init__(self):
+    def __init__(self, scripts: dict[str, Path] | None = None):
         class Blank(http.server.BaseHTTPRequestHandler):
             def do_GET(self):
                 body = b"<!doctype html><title>blank</title><link rel=icon href=data:,>"
+                content_type = "text/html"
+                if script := (scripts or {}).get(self.path):
+                    body, content_type = script.read_bytes(), "text/javascript"
                 self.send_response(200)
-                self.send_header("Content-Type", "text/html")
+                self.send_header("Content-Type", content_type)
                 self.send_header("Content-Length", str(len(body)))
                 self.end_headers()
                 self.wfile.write(body)

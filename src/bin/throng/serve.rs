@@ -3,13 +3,16 @@
 use log::LevelFilter;
 use std::error::Error;
 use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 use throng::{
-    Accept, Answer, Connection, Decision, Handle, Message, Request, Response, Seat, Server, Service, SlowReaders,
-    TopicUrl,
+    Accept, Answer, Centrifugo, Connection, Decision, Handle, Message, Mounted, Request, Response, Seat, Server,
+    Service, SlowReaders, TokenKeys, TopicUrl,
 };
 
 const MORE: &str = "\
+/connection/websocket takes the clients of Centrifugo's SDKs; their channels are topics.
+POST /api/METHOD is Centrifugo's server API, with --api-key-file.
 /topics/NAME is a topic: POST publishes to it; a WebSocket, an EventSource, a long poll (?wait=30) and a poll read it, each
 from ?since=CURSOR where it left off. GET /healthz answers `ok`, GET /metrics Prometheus's text format. Any other path is a
 WebSocket that is kept open, and echoed with --echo.
@@ -62,7 +65,7 @@ pub(crate) struct Options {
     /// A client that takes no byte for this long, while something waits for it, is reset
     #[arg(long, value_name = "S", default_value = "30", value_parser = seconds)]
     write_timeout: Duration,
-    /// At SIGTERM or SIGINT everybody is closed with 1001, spread over this time; a second signal ends at once
+    /// At SIGTERM or SIGINT everybody is closed with 1001 (Centrifugo's clients with 3001), spread over this time; a second signal ends at once
     #[arg(long, value_name = "S", default_value = "5", value_parser = seconds)]
     drain: Duration,
     /// Most messages that a topic keeps for those who come late or read slowly; 0: no history
@@ -84,9 +87,33 @@ pub(crate) struct Options {
     /// Most topics; one more takes the place of an idle one, or gets a 503
     #[arg(long, value_name = "N", default_value_t = 1_000_000)]
     max_topics: usize,
+    /// Have topics know who subscribes: GET /topics/NAME/presence
+    #[arg(long)]
+    presence: bool,
+    /// Have Centrifugo's clients that ask for it told of each other's coming and going
+    #[arg(long)]
+    join_leave: bool,
     /// Let clients publish to a topic by sending on its WebSocket
     #[arg(long)]
     client_publish: bool,
+    /// Serve Centrifugo's server API (POST /api/METHOD) to whoever sends the key that this file holds [default: the key in
+    /// the environment variable THRONG_API_KEY; without one the API is off]
+    #[arg(long, value_name = "FILE")]
+    api_key_file: Option<PathBuf>,
+    /// Serve the server API without a key, to everybody
+    #[arg(long)]
+    api_insecure: bool,
+    /// File with the secret that the connection tokens of Centrifugo's clients are signed with (HS256); clients then need
+    /// one [default: the environment's THRONG_TOKEN_SECRET, if any]
+    #[arg(long, value_name = "FILE")]
+    token_secret_file: Option<PathBuf>,
+    /// File with the secret of subscription tokens [default: the environment's THRONG_SUBSCRIPTION_TOKEN_SECRET, or
+    /// that of connection tokens]
+    #[arg(long, value_name = "FILE")]
+    subscription_token_secret_file: Option<PathBuf>,
+    /// Let Centrifugo's clients connect without a token as well
+    #[arg(long)]
+    allow_anonymous: bool,
     /// Leave all workers in one descriptor table: `ulimit -n` then counts for all of them together
     #[arg(long)]
     shared_fds: bool,
@@ -109,15 +136,34 @@ fn seconds(text: &str) -> Result<Duration, String> {
     Duration::try_from_secs_f64(seconds).map_err(|error| error.to_string())
 }
 
+/// A secret in a file or in the environment, so that it is not on a command line that others can see.
+fn secret(file: Option<&Path>, variable: &str) -> Result<Option<Vec<u8>>, String> {
+    let (place, secret) = match (file, std::env::var_os(variable)) {
+        (Some(file), _) => {
+            let secret = std::fs::read(file).map_err(|error| format!("{}: {error}", file.display()))?;
+            (file.display().to_string(), secret)
+        }
+        (None, Some(secret)) => (variable.to_owned(), secret.into_encoded_bytes()),
+        (None, None) => return Ok(None),
+    };
+    // Editors end files with a line end, which is none of the secret's.
+    let secret = secret.strip_suffix(b"\n").unwrap_or(&secret);
+    let secret = secret.strip_suffix(b"\r").unwrap_or(secret);
+    if secret.trim_ascii().is_empty() {
+        return Err(format!("{place}: the secret is empty; leave it out if none is wanted"));
+    }
+    Ok(Some(secret.to_vec()))
+}
+
 /// Topics at their URLs; any other path is a WebSocket that is echoed, or swallowed.
 struct Front {
     echo: bool,
     client_publish: bool,
-    handle: Handle<bool>,
+    handle: Handle<Mounted<bool>>,
 }
 
 impl Front {
-    fn new(seat: &Seat<bool>, echo: bool, client_publish: bool) -> Self {
+    fn new(seat: &Seat<Mounted<bool>>, echo: bool, client_publish: bool) -> Self {
         Self { echo, client_publish, handle: seat.handle().clone() }
     }
 }
@@ -160,6 +206,9 @@ impl Service for Front {
             ("/healthz" | "/metrics", _) => {
                 Response::refuse(405, "this resource can only be read: use GET").header("Allow", "GET, HEAD")
             }
+            (path, _) if path.starts_with("/api/") => {
+                Response::refuse(401, "the server API is off: start the server with --api-key-file")
+            }
             _ => Response::upgrade_required(),
         };
         response.into()
@@ -176,6 +225,8 @@ pub(crate) fn run(options: &Options) -> Result<(), Box<dyn Error>> {
         .idle_timeout(options.idle_timeout)
         .topics_max(options.max_topics)
         .history_meta_ttl(options.history_meta_ttl)
+        .presence(options.presence)
+        .join_leave(options.join_leave)
         .slow_readers(match options.slow {
             Slow::Disconnect => SlowReaders::Disconnect,
             Slow::Skip => SlowReaders::Skip,
@@ -198,7 +249,31 @@ pub(crate) fn run(options: &Options) -> Result<(), Box<dyn Error>> {
         server = server.connections_max(connections);
     }
     let (echo, client_publish) = (options.echo, options.client_publish);
-    let running = server.start(move |seat| Front::new(seat, echo, client_publish))?;
+    let (has_history, skips) = (options.history_size > 0, matches!(options.slow, Slow::Skip));
+    let (presence, join_leave) = (options.presence, options.join_leave);
+    let (api_key, api_insecure) = (secret(options.api_key_file.as_deref(), "THRONG_API_KEY")?, options.api_insecure);
+    let tokens = secret(options.token_secret_file.as_deref(), "THRONG_TOKEN_SECRET")?;
+    let subscription_tokens =
+        secret(options.subscription_token_secret_file.as_deref(), "THRONG_SUBSCRIPTION_TOKEN_SECRET")?;
+    let anonymous = options.allow_anonymous;
+    let running = server.start(move |seat| {
+        let mut service = Centrifugo::new(Front::new(seat, echo, client_publish))
+            .client_publish(client_publish)
+            .history(has_history)
+            .presence(presence)
+            .join_leave(join_leave)
+            .slow_readers_skip(skips)
+            .api_key(api_key.clone().unwrap_or_default())
+            .api_insecure(api_insecure)
+            .anonymous(anonymous);
+        if let Some(secret) = &tokens {
+            service = service.tokens(TokenKeys::new(secret));
+        }
+        if let Some(secret) = &subscription_tokens {
+            service = service.subscription_tokens(TokenKeys::new(secret));
+        }
+        service
+    })?;
     let (workers, most) = (running.workers(), running.connections_max());
     for address in running.addresses() {
         log::info!(

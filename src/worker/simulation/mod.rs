@@ -76,6 +76,8 @@ struct Shape {
     sweeps_max: usize,
     /// Who reads too slowly is told of the gap, not disconnected.
     skips: bool,
+    /// Topics know who is there.
+    presence: bool,
     readers: usize,
     publishers: usize,
     client_publish: bool,
@@ -116,6 +118,7 @@ impl Shape {
             topics_max: if crowded { 2 } else { 100 },
             sweeps_max: one_of(rng, &[1, 1, 2, 9]) as usize,
             skips: rng.below(3) == 0,
+            presence: rng.below(2) == 0,
             history: Limits { messages: one_of(rng, &[0, 2, 8, 8, 8, 40]) as usize, bytes, age_ms },
             readers: one_of(rng, &[4, 10, 25]) as usize,
             publishers: one_of(rng, &[1, 2, 4]) as usize,
@@ -142,7 +145,7 @@ impl Shape {
         };
         let config = if self.hasty { hasty } else { Config::default() };
         let slow_readers = if self.skips { SlowReaders::Skip } else { SlowReaders::Disconnect };
-        Config { slow_readers, ..config }.rules().expect("these are right")
+        Config { slow_readers, presence: self.presence, ..config }.rules().expect("these are right")
     }
 
     fn promise(&self) -> Promise {
@@ -366,6 +369,7 @@ impl World {
         let worker = &self.workers[index];
         let left = (worker.table.len(), worker.wheel.len(), worker.polls.len(), worker.wishes.len());
         assert_eq!(left, (0, 0, 0, 0), "worker {index}: connections, timers, polls, wishes");
+        assert!(worker.members.is_empty(), "worker {index}: members");
         assert!(worker.output.is_empty() && worker.asked.is_none(), "worker {index}: something is unsaid");
         let metrics = &self.shared.ports[index].metrics;
         let gauges = (metrics.opening.read(), metrics.open.read(), metrics.closing.read());
@@ -377,6 +381,8 @@ impl World {
             for topic in 0..self.shape.topics {
                 let name = TopicName::new(&format!("t{topic}")).expect("a name");
                 assert!(worker.topics.attached(&name).is_empty(), "worker {index}: somebody is attached to t{topic}");
+                let there = worker.topics.presence(&name, true).members;
+                assert!(there.is_empty(), "worker {index}: somebody is there in t{topic}: {there:?}");
             }
         }
     }

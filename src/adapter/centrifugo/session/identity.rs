@@ -1,0 +1,450 @@
+//! Who a session is, until when, and what the server subscribed it to: what tokens say.
+//!
+//! ```text
+//!   connect -- token without `subs` --------------------------------> connected
+//!        \---- with them: held -- all of them have begun: released --> connected, with their positions
+//!
+//!   the token's time:  ... expire_at ............ + 25 s
+//!                          the client refreshes   3005, or 2501 for a subscription
+//! ```
+//!
+//! Errors and codes are those of Centrifugo's handlers, with one exception: what is expired when a subscription is
+//! refreshed ends that subscription in a way that has the client subscribe again. Clients take an error there for the end.
+
+use super::super::codes::{DisconnectCode, ErrorCode, UnsubscribeCode};
+use super::super::protocol::{
+    Command, Outcome, Refresh, RefreshResult, SubRefreshRequest, SubscribeRequest, SubscribeResult, Subscribed,
+};
+use super::super::token::{self, ConnectionToken, Keys, SubscribeOptions, SubscriptionToken, TokenError};
+use super::{Effect, Output, Rules, Session};
+use crate::error::Refused;
+use crate::limits::CENTRIFUGO_EXPIRED_S;
+use crate::time::Tick;
+use crate::topic::{Author, TopicName};
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+/// What a channel's name starts with that is not for everybody (`channel.private_prefix`).
+const PRIVATE_PREFIX: char = '$';
+
+/// How tokens are looked at.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Tokens {
+    /// Without them nobody can show a token, and nobody needs one.
+    pub(crate) connection: Option<Keys>,
+    /// Without them those of connections count.
+    pub(crate) subscription: Option<Keys>,
+    /// Whether a client may connect without a token all the same, as the empty user.
+    pub(crate) anonymous: bool,
+    /// Whether everybody is the empty user, and tokens are not looked at.
+    pub(crate) insecure: bool,
+}
+
+impl Tokens {
+    fn for_subscriptions(&self) -> Option<&Keys> {
+        self.subscription.as_ref().or(self.connection.as_ref()).filter(|_| !self.insecure)
+    }
+}
+
+/// What tokens said.
+#[derive(Debug, Default)]
+pub(super) struct Identity {
+    user: Box<str>,
+    info: Box<[u8]>,
+    /// When the connection expires, in seconds of Unix time.
+    pub(super) expire_at: Option<u64>,
+    /// Those that are not like any other; of channels that are left already, some may be there still.
+    grants: Vec<Grant>,
+    /// The session is woken next because something expires, and not for its heart.
+    wakes_for_expiry: bool,
+    admitted: Option<Box<Admitted>>,
+}
+
+/// What a token said of a subscription.
+#[derive(Debug)]
+struct Grant {
+    topic: TopicName,
+    expire_at: Option<u64>,
+    /// What the client gets with it, until it has.
+    data: Vec<u8>,
+    is_by_server: bool,
+}
+
+/// A connect that is answered once the server's subscriptions have begun.
+#[derive(Debug)]
+struct Admitted {
+    id: u32,
+    half: Duration,
+    /// How many they are.
+    wanted: usize,
+    begun: Vec<Subscribed>,
+    behind: Vec<Command>,
+}
+
+/// What `expires` and `ttl` of a result are.
+pub(super) fn ttl(expire_at: Option<u64>, rules: &Rules) -> (bool, u32) {
+    let left = |at: u64| u32::try_from(at.saturating_sub(rules.unix_seconds)).unwrap_or(u32::MAX);
+    (expire_at.is_some(), expire_at.map_or(0, left))
+}
+
+/// Whether something has expired.
+fn is_past(expire_at: Option<u64>, rules: &Rules) -> bool {
+    expire_at.is_some_and(|at| at <= rules.unix_seconds)
+}
+
+/// When what expired and was not refreshed ends.
+fn end(expire_at: Option<u64>) -> Option<u64> {
+    expire_at.map(|at| at.saturating_add(CENTRIFUGO_EXPIRED_S))
+}
+
+impl Session {
+    /// Whether a client with this token may connect, and what the server subscribes it to.
+    pub(super) fn admit(
+        &mut self,
+        token: &str,
+        rules: &Rules,
+    ) -> Result<Result<BTreeMap<String, SubscribeOptions>, ErrorCode>, DisconnectCode> {
+        let tokens = &rules.tokens;
+        if tokens.insecure {
+            return Ok(Ok(BTreeMap::new()));
+        }
+        let keys = match (token, &tokens.connection) {
+            ("", keys) if tokens.anonymous || keys.is_none() => return Ok(Ok(BTreeMap::new())),
+            ("", _) => {
+                log::debug!("session {}: no token, and anonymous clients are not allowed", self.client());
+                return Err(DisconnectCode::BadRequest);
+            }
+            (_, None) => {
+                log::debug!("session {}: a token, and no secret is configured to check it with", self.client());
+                return Err(DisconnectCode::InvalidToken);
+            }
+            (_, Some(keys)) => keys,
+        };
+        let ConnectionToken { user, expire_at, info, subs, .. } =
+            match token::verify_connection(token, keys, rules.unix_seconds) {
+                Ok(token) => token,
+                Err(TokenError::Expired) => return Ok(Err(ErrorCode::TokenExpired)),
+                Err(error) => return Err(self.invalid(&error)),
+            };
+        if is_past(expire_at, rules) {
+            return Ok(Err(ErrorCode::Expired));
+        }
+        let (user, info) = (user.into(), info.into());
+        self.identity = Some(Box::new(Identity { user, info, expire_at, ..Identity::default() }));
+        Ok(Ok(subs))
+    }
+
+    fn invalid(&self, why: &dyn std::fmt::Display) -> DisconnectCode {
+        log::debug!("session {}: {why}", self.client());
+        DisconnectCode::InvalidToken
+    }
+
+    /// Who publishes.
+    pub(super) fn author(&self) -> Author {
+        let (user, info) = match &self.identity {
+            Some(identity) => (identity.user.clone(), identity.info.clone()),
+            None => Default::default(),
+        };
+        Author { client: self.client().into(), user, info }
+    }
+
+    fn user(&self) -> &str {
+        self.identity.as_ref().map_or("", |identity| &identity.user)
+    }
+
+    /// The server subscribes the client, which is told with the answer to its connect.
+    pub(super) fn subscribe_by_server(
+        &mut self,
+        id: u32,
+        subs: BTreeMap<String, SubscribeOptions>,
+        mut positions: BTreeMap<String, SubscribeRequest>,
+        rules: &Rules,
+        half: Duration,
+        output: &mut Output,
+    ) -> Result<(), DisconnectCode> {
+        if subs.len() > rules.channels_max {
+            return Err(DisconnectCode::ChannelLimit);
+        }
+        let mut asked = Vec::with_capacity(subs.len());
+        for (channel, options) in subs {
+            let Ok(topic) = TopicName::new(&channel) else {
+                return Err(self.invalid(&"the token subscribes to what is no channel"));
+            };
+            let SubscribeRequest { recover, epoch, offset, .. } = positions.remove(&channel).unwrap_or_default();
+            // Nobody can ask for it: what is kept can be come back to, unless the token says no.
+            let recoverable = options.overrides.force_recovery != Some(false);
+            let positioned = options.overrides.force_positioning != Some(false);
+            let recover = recover && recoverable;
+            let request =
+                SubscribeRequest { channel, recover, epoch, offset, recoverable, positioned, ..Default::default() };
+            let grant = Grant { topic: topic.clone(), expire_at: None, data: options.data, is_by_server: true };
+            asked.push((topic, request, grant));
+        }
+        // Publications must not arrive before the answer that names their channels.
+        output.effects.push(Effect::Hold(true));
+        let admitted = Admitted { id, half, wanted: asked.len(), begun: Vec::new(), behind: Vec::new() };
+        self.identity.get_or_insert_default().admitted = Some(Box::new(admitted));
+        for (topic, request, grant) in asked {
+            self.identity.get_or_insert_default().grants.push(grant);
+            self.ask(0, topic, request, rules, output);
+        }
+        Ok(())
+    }
+
+    fn admitted(&mut self) -> Option<&mut Admitted> {
+        self.identity.as_mut()?.admitted.as_deref_mut()
+    }
+
+    /// Whether the connect waits for its answer.
+    pub(super) fn is_admitted(&mut self) -> bool {
+        self.admitted().is_some()
+    }
+
+    /// A command came before the connect was answered.
+    pub(super) fn wait_for_connect(&mut self, command: Command, rules: &Rules) -> Result<(), DisconnectCode> {
+        let admitted = self.admitted().ok_or(DisconnectCode::BadRequest)?;
+        if admitted.behind.len() >= rules.channels_max {
+            return Err(DisconnectCode::TooManyRequests);
+        }
+        admitted.behind.push(command);
+        Ok(())
+    }
+
+    /// A subscription has begun. Gives the result back if the client asked for it.
+    pub(super) fn subscribed_by_server(
+        &mut self,
+        topic: &TopicName,
+        result: SubscribeResult,
+        rules: &Rules,
+        output: &mut Output,
+    ) -> Option<SubscribeResult> {
+        let Some(admitted) = self.admitted() else { return Some(result) };
+        admitted.begun.push(Subscribed { channel: topic.as_str().to_owned(), result });
+        if admitted.begun.len() < admitted.wanted {
+            return None;
+        }
+        let admitted = self.identity.as_mut().and_then(|identity| identity.admitted.take())?;
+        let Admitted { id, half, begun, behind, .. } = *admitted;
+        self.connected(id, begun, rules, half, output);
+        output.effects.push(Effect::Hold(false));
+        self.go_on(behind, rules, output);
+        None
+    }
+
+    /// A subscription was refused that the server wanted.
+    pub(super) fn refused_by_server(refused: Refused) -> DisconnectCode {
+        match refused {
+            Refused::TooManySubscriptions => DisconnectCode::ChannelLimit,
+            _ => DisconnectCode::Internal,
+        }
+    }
+
+    fn grant(&mut self, topic: &TopicName) -> Option<&mut Grant> {
+        self.identity.as_mut()?.grants.iter_mut().find(|grant| grant.topic == *topic)
+    }
+
+    /// Whether the server subscribed the client.
+    pub(super) fn is_by_server(&mut self, topic: &TopicName) -> bool {
+        self.grant(topic).is_some_and(|grant| grant.is_by_server)
+    }
+
+    /// Whether a client with this token may subscribe.
+    pub(super) fn may_subscribe(
+        &mut self,
+        topic: &TopicName,
+        token: &str,
+        rules: &Rules,
+    ) -> Result<Result<(), ErrorCode>, DisconnectCode> {
+        if let Some(identity) = &mut self.identity {
+            // Those of channels that were left go too, so that they are no more than channels.
+            let is_there = |topic: &TopicName| self.channels.iter().any(|channel| channel.topic == *topic);
+            identity.grants.retain(|grant| grant.topic != *topic && is_there(&grant.topic));
+        }
+        if token.is_empty() {
+            let is_private = topic.as_str().starts_with(PRIVATE_PREFIX) && rules.tokens.for_subscriptions().is_some();
+            return Ok(if is_private { Err(ErrorCode::PermissionDenied) } else { Ok(()) });
+        }
+        if rules.tokens.insecure {
+            return Ok(Ok(()));
+        }
+        let Some(keys) = rules.tokens.for_subscriptions() else {
+            log::debug!("session {}: a token, and no secret is configured to check it with", self.client());
+            return Ok(Err(ErrorCode::PermissionDenied));
+        };
+        let token = match token::verify_subscription(token, keys, rules.unix_seconds) {
+            Ok(token) => token,
+            Err(TokenError::Expired) => return Ok(Err(ErrorCode::TokenExpired)),
+            Err(error) => {
+                self.invalid(&error);
+                return Ok(Err(ErrorCode::PermissionDenied));
+            }
+        };
+        self.matches(&token, topic)?;
+        if is_past(token.expire_at, rules) {
+            return Ok(Err(ErrorCode::Expired));
+        }
+        let (expire_at, data) = (token.expire_at, token.options.data);
+        let grant = Grant { topic: topic.clone(), expire_at, data, is_by_server: false };
+        self.identity.get_or_insert_default().grants.push(grant);
+        Ok(Ok(()))
+    }
+
+    /// A subscription token is for this client and channel.
+    fn matches(&self, token: &SubscriptionToken, topic: &TopicName) -> Result<(), DisconnectCode> {
+        if token.channel != topic.as_str() {
+            Err(self.invalid(&"the token is for another channel (channel)"))
+        } else if token.user != self.user() {
+            Err(self.invalid(&"the token is for another user (sub)"))
+        } else if !token.client.is_empty() && token.client != self.client() {
+            Err(self.invalid(&"the token is for another client (client)"))
+        } else {
+            Ok(())
+        }
+    }
+
+    /// Says with a subscription what its token said.
+    pub(super) fn say_grant(
+        &mut self,
+        topic: &TopicName,
+        result: &mut SubscribeResult,
+        rules: &Rules,
+        output: &mut Output,
+    ) {
+        let Some(grant) = self.grant(topic) else { return };
+        (result.expires, result.ttl) = ttl(grant.expire_at, rules);
+        result.data = std::mem::take(&mut grant.data);
+        if grant.expire_at.is_some() {
+            output.effects.push(self.wake_again(rules));
+        }
+    }
+
+    /// The client has a new token for its connection.
+    pub(super) fn refresh(
+        &mut self,
+        id: u32,
+        token: &str,
+        rules: &Rules,
+        output: &mut Output,
+    ) -> Result<(), DisconnectCode> {
+        let Some(keys) = rules.tokens.connection.as_ref().filter(|_| !rules.tokens.insecure) else {
+            self.fail(output, id, ErrorCode::NotAvailable);
+            return Ok(());
+        };
+        if token.is_empty() {
+            return Err(DisconnectCode::BadRequest);
+        }
+        let token = match token::verify_connection(token, keys, rules.unix_seconds) {
+            Ok(token) if is_past(token.expire_at, rules) => return Err(DisconnectCode::Expired),
+            Ok(token) if token.user != self.user() => return Err(self.invalid(&"the token is for another user (sub)")),
+            Ok(token) => token,
+            Err(TokenError::Expired) => return Err(DisconnectCode::Expired),
+            Err(error) => return Err(self.invalid(&error)),
+        };
+        let identity = self.identity.get_or_insert_default();
+        identity.expire_at = token.expire_at;
+        if !token.info.is_empty() {
+            identity.info = token.info.into();
+        }
+        let (expires, ttl) = ttl(token.expire_at, rules);
+        let result = RefreshResult { client: self.client(), expires, ttl, ..RefreshResult::default() };
+        self.reply(output, id, Outcome::Refresh(result));
+        output.effects.push(self.wake_again(rules));
+        Ok(())
+    }
+
+    /// The client has a new token for a subscription.
+    pub(super) fn sub_refresh(
+        &mut self,
+        id: u32,
+        request: &SubRefreshRequest,
+        rules: &Rules,
+        output: &mut Output,
+    ) -> Result<(), DisconnectCode> {
+        let topic = self.channel(&request.channel)?;
+        let topic = topic.filter(|topic| self.channels.iter().any(|channel| channel.topic == *topic));
+        if topic.as_ref().is_some_and(|topic| self.is_by_server(topic)) {
+            return Err(DisconnectCode::BadRequest);
+        }
+        let (topic, keys) = match (topic, rules.tokens.for_subscriptions()) {
+            (Some(topic), Some(keys)) if !request.token.is_empty() => (topic, keys),
+            (topic, keys) => {
+                let code = match (topic, keys) {
+                    (None, _) => ErrorCode::PermissionDenied,
+                    (Some(_), None) => ErrorCode::NotAvailable,
+                    (Some(_), Some(_)) => ErrorCode::BadRequest,
+                };
+                self.fail(output, id, code);
+                return Ok(());
+            }
+        };
+        let expire_at = match token::verify_subscription(&request.token, keys, rules.unix_seconds) {
+            Ok(token) => {
+                self.matches(&token, &topic)?;
+                if is_past(token.expire_at, rules) { Err(()) } else { Ok(token.expire_at) }
+            }
+            Err(TokenError::Expired) => Err(()),
+            Err(error) => return Err(self.invalid(&error)),
+        };
+        let Ok(expire_at) = expire_at else {
+            self.end_subscription(&topic, UnsubscribeCode::Expired, output);
+            self.fail(output, id, ErrorCode::Expired);
+            return Ok(());
+        };
+        match self.grant(&topic) {
+            Some(grant) => grant.expire_at = expire_at,
+            None => {
+                let grant = Grant { topic, expire_at, data: Vec::new(), is_by_server: false };
+                self.identity.get_or_insert_default().grants.push(grant);
+            }
+        }
+        let (expires, ttl) = ttl(expire_at, rules);
+        self.reply(output, id, Outcome::SubRefresh(Refresh { expires, ttl }));
+        output.effects.push(self.wake_again(rules));
+        Ok(())
+    }
+
+    /// Has the session woken when what expires first ends, unless that is after `heart`.
+    pub(super) fn wake_within(&mut self, heart: Duration, rules: &Rules) -> Effect {
+        let Some(identity) = &mut self.identity else { return Effect::Wake(heart) };
+        let grants = identity.grants.iter().filter_map(|grant| grant.expire_at);
+        let first = grants.chain(identity.expire_at).min();
+        // Seconds are whole: what is looked at too early would be looked at again and again.
+        let left = |end: u64| Duration::from_secs(end.saturating_sub(rules.unix_seconds).max(1));
+        let expiry = end(first).map(left).filter(|&expiry| expiry < heart);
+        identity.wakes_for_expiry = expiry.is_some();
+        Effect::Wake(expiry.unwrap_or(heart))
+    }
+
+    /// The same where what expires has changed.
+    fn wake_again(&mut self, rules: &Rules) -> Effect {
+        let ticks = u64::try_from(self.due.minus(rules.now.tick())).unwrap_or(0);
+        self.wake_within(Duration::from_millis(ticks * Tick::MS), rules)
+    }
+
+    /// Sees to what has expired, if the session was woken for that.
+    pub(super) fn woken_for_expiry(&mut self, rules: &Rules, output: &mut Output) -> bool {
+        let Some(identity) = self.identity.as_mut().filter(|identity| identity.wakes_for_expiry) else {
+            return false;
+        };
+        let is_over = |at| end(at).is_some_and(|end| end <= rules.unix_seconds);
+        let is_asked =
+            |topic: &TopicName| self.channels.iter().any(|channel| channel.topic == *topic && channel.asked.is_some());
+        if is_over(identity.expire_at) {
+            output.effects.push(Effect::Disconnect(DisconnectCode::Expired));
+            return true;
+        }
+        let ended = identity.grants.extract_if(.., |grant| is_over(grant.expire_at) && !is_asked(&grant.topic));
+        for grant in ended.collect::<Vec<_>>() {
+            if !self.channels.iter().any(|channel| channel.topic == grant.topic) {
+                continue; // left meanwhile
+            }
+            if grant.is_by_server {
+                output.effects.push(Effect::Disconnect(DisconnectCode::SubscriptionExpired));
+                return true;
+            }
+            self.end_subscription(&grant.topic, UnsubscribeCode::Expired, output);
+        }
+        output.effects.push(self.wake_again(rules));
+        true
+    }
+}

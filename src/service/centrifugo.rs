@@ -1,0 +1,399 @@
+//! Centrifugo's client protocol beside a service of one's own.
+
+use super::api::{self, Access};
+use super::{
+    Accept, Answer, Answered, AnsweredKind, Close, ConnId, Connection, Decision, Join, Message, Request, Service,
+    Started,
+};
+use super::{TokenKeys, Wish, topic};
+use crate::adapter::centrifugo::codec::Format;
+use crate::adapter::centrifugo::codes::DisconnectCode;
+use crate::adapter::centrifugo::session::{Effect, Output, Rules, Session, Tokens};
+use crate::error::Refused;
+use crate::http::first;
+use crate::mem::Rng;
+use crate::time::Millis;
+use crate::topic::{Cursor, Encoding, TopicName};
+use std::collections::HashMap;
+use std::time::Duration;
+
+/// Where sessions are opened.
+const WEBSOCKET: &str = "/connection/websocket";
+
+/// Serves Centrifugo's clients at `/connection/websocket`, and leaves everything else to another service. A channel is a
+/// topic: whoever comes by a topic's URL meets them there.
+///
+/// With [`api_key`](Self::api_key), `POST /api/METHOD` is Centrifugo's server API.
+///
+/// The protocol is version 2 of Centrifugo's client protocol, in JSON, or in Protobuf where the client offers the
+/// subprotocol `centrifuge-protobuf` or asks for `?format=protobuf`; its official SDKs are the clients.
+///
+/// ```no_run
+/// use throng::{Accept, Centrifugo, Connection, Decision, Message, Request, Response, Server, Service};
+///
+/// struct Mine;
+///
+/// impl Service for Mine {
+///     type State = ();
+///
+///     fn open(&mut self, _: &Request<'_>) -> Decision<()> {
+///         Response::refuse(404, "connect to /connection/websocket").into()
+///     }
+///
+///     fn message(&mut self, _: &mut Connection<'_, ()>, _: Message<'_>) {}
+/// }
+///
+/// let server = Server::new().start(|_| Centrifugo::new(Mine).client_publish(true))?;
+/// server.run_until_signal(std::time::Duration::from_secs(5))?;
+/// # Ok::<(), throng::StartError>(())
+/// ```
+#[derive(Debug)]
+pub struct Centrifugo<S> {
+    inner: S,
+    rules: Rules,
+    skips: bool,
+    access: Access,
+    /// By slot.
+    sessions: HashMap<u32, Box<Session>>,
+    rng: Rng,
+}
+
+/// The state of a connection: of the service beside, or one that speaks Centrifugo's protocol.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Mounted<T> {
+    /// The service's own.
+    Own(T),
+    /// A session in JSON.
+    Json,
+    /// A session in Protobuf.
+    Protobuf,
+}
+
+impl<S> Centrifugo<S> {
+    /// With the service beside it, and the defaults: everybody may connect and subscribe, nobody publish.
+    pub fn new(inner: S) -> Self {
+        Self {
+            inner,
+            rules: Rules {
+                ping_interval: Duration::from_secs(25),
+                pong_timeout: Duration::from_secs(8),
+                connect_timeout: Duration::from_secs(10),
+                command_bytes_max: 64 * 1024,
+                channels_max: 128,
+                channel_bytes_max: 255,
+                may_publish: false,
+                has_history: true,
+                has_presence: false,
+                has_join_leave: false,
+                tokens: Tokens::default(),
+                now: Millis::default(),
+                unix_seconds: 0,
+            },
+            skips: false,
+            access: Access::default(),
+            sessions: HashMap::new(),
+            rng: Rng::new(std::hash::BuildHasher::hash_one(&std::hash::RandomState::new(), 0)),
+        }
+    }
+
+    /// Lets clients publish. Default: they may not (error 103).
+    #[must_use]
+    pub fn client_publish(mut self, may: bool) -> Self {
+        self.rules.may_publish = may;
+        self
+    }
+
+    /// Says that topics keep messages ([`Server::history`](crate::Server::history)), so that clients can come back to a
+    /// position and ask for history. Default: they do.
+    #[must_use]
+    pub fn history(mut self, has: bool) -> Self {
+        self.rules.has_history = has;
+        self
+    }
+
+    /// Says that topics know who subscribes ([`Server::presence`](crate::Server::presence)). Default: they do not (error 108).
+    #[must_use]
+    pub fn presence(mut self, has: bool) -> Self {
+        self.rules.has_presence = has;
+        self
+    }
+
+    /// Says that subscribers who ask for it are told of each other's coming and going
+    /// ([`Server::join_leave`](crate::Server::join_leave)). Default: they are not.
+    #[must_use]
+    pub fn join_leave(mut self, has: bool) -> Self {
+        self.rules.has_join_leave = has;
+        self
+    }
+
+    /// A client that lags loses that subscription with code 2500, upon which it subscribes again and is told of the gap,
+    /// instead of its connection (3008).
+    #[must_use]
+    pub fn slow_readers_skip(mut self, skip: bool) -> Self {
+        self.skips = skip;
+        self
+    }
+
+    /// Serves Centrifugo's server API, `POST /api/METHOD`, to whoever sends this key as `X-API-Key` or as
+    /// `Authorization: apikey KEY`. An empty key is none. Default: the API is off, and its URLs are the other service's.
+    #[must_use]
+    pub fn api_key(mut self, key: impl Into<Vec<u8>>) -> Self {
+        self.access.key = key.into().into();
+        self
+    }
+
+    /// Serves the server API to everybody, whatever the key. For a server that only the application reaches.
+    #[must_use]
+    pub fn api_insecure(mut self, insecure: bool) -> Self {
+        self.access.insecure = insecure;
+        self
+    }
+
+    /// Takes connection tokens (`client.token`): they say who connects, until when, and what the server subscribes it to.
+    /// Who has none is turned away (3501), unless [`anonymous`](Self::anonymous) clients are allowed. Default: nobody needs
+    /// a token, and nobody can show one (3500).
+    #[must_use]
+    pub fn tokens(mut self, keys: TokenKeys) -> Self {
+        self.rules.tokens.connection = Some(keys);
+        self
+    }
+
+    /// Takes subscription tokens with keys of their own (`client.subscription_token`). Default: those of
+    /// [`tokens`](Self::tokens). With either, channels whose names start with `$` need one (103).
+    #[must_use]
+    pub fn subscription_tokens(mut self, keys: TokenKeys) -> Self {
+        self.rules.tokens.subscription = Some(keys);
+        self
+    }
+
+    /// Lets clients connect without a token where there are some, as the empty user
+    /// (`client.allow_anonymous_connect_without_token`). Default: they may not.
+    #[must_use]
+    pub fn anonymous(mut self, may: bool) -> Self {
+        self.rules.tokens.anonymous = may;
+        self
+    }
+
+    /// Looks at no tokens: everybody is the empty user, and may subscribe to everything. For development. Default: they are
+    /// looked at.
+    #[must_use]
+    pub fn insecure(mut self, insecure: bool) -> Self {
+        self.rules.tokens.insecure = insecure;
+        self
+    }
+
+    fn random(&mut self) -> [u64; 2] {
+        [self.rng.next(), self.rng.next()]
+    }
+}
+
+/// The service beside sees a connection of its own.
+fn own<'a, T>(connection: &'a mut Connection<'_, Mounted<T>>) -> Option<Connection<'a, T>> {
+    let Connection { io, state, id, metrics, topic, wishes, now, unix_seconds } = connection;
+    match state {
+        Mounted::Own(state) => Some(Connection {
+            io: io.reborrow(),
+            state,
+            id: *id,
+            metrics,
+            topic: *topic,
+            wishes,
+            now: *now,
+            unix_seconds: *unix_seconds,
+        }),
+        Mounted::Json | Mounted::Protobuf => None,
+    }
+}
+
+/// Does what a session wants, replies first.
+fn follow<T>(format: Format, output: Output, connection: &mut Connection<'_, Mounted<T>>) {
+    let Output { replies, effects } = output;
+    if !replies.is_empty() {
+        let sent = match format {
+            Format::Json => String::from_utf8(replies).map(|text| connection.send(&*text)),
+            Format::Protobuf => Ok(connection.send(&*replies)),
+        };
+        if sent.is_ok_and(|sent| sent.is_err()) {
+            return connection.close(3008, "slow");
+        }
+    }
+    let encoding = match format {
+        Format::Json => Encoding::CentrifugoJson,
+        Format::Protobuf => Encoding::CentrifugoProtobuf,
+    };
+    let id = connection.id;
+    for effect in effects {
+        let wish = match effect {
+            Effect::Subscribe { topic: name, wanted, member } => {
+                Wish::Subscribe(Join { name, wanted, skips: true, encoding, member })
+            }
+            Effect::Presence { topic, list, tag } => Wish::Presence(topic, list, tag),
+            Effect::Unsubscribe(name) => Wish::Unsubscribe(name),
+            Effect::Publish { topic, publication, tag } => Wish::Publish(topic, publication, Some(tag)),
+            Effect::Read { topic, read, tag } => Wish::Read(topic, read, tag),
+            Effect::Hold(holds) => Wish::Hold(holds),
+            Effect::Wake(time) => Wish::Wake(time),
+            Effect::Disconnect(code) => {
+                connection.close(code.code(), code.text());
+                continue;
+            }
+        };
+        connection.wishes.push_back((id, wish));
+    }
+}
+
+impl<S: Service> Centrifugo<S> {
+    /// Has a session do something, and does what it wants. `None`: it is the other service's connection.
+    fn session<R>(
+        &mut self,
+        connection: &mut Connection<'_, Mounted<S::State>>,
+        act: impl FnOnce(&mut Session, &Rules, &mut Output) -> R,
+    ) -> Option<R> {
+        if matches!(connection.state, Mounted::Own(_)) {
+            return None;
+        }
+        let session = self.sessions.get_mut(&connection.id.slot)?;
+        (self.rules.now, self.rules.unix_seconds) = (connection.now, connection.unix_seconds);
+        let mut output = Output::default();
+        let done = act(session, &self.rules, &mut output);
+        follow(session.format(), output, connection);
+        Some(done)
+    }
+}
+
+/// A format that a client asks for, and the subprotocol to select.
+fn format(request: &Request<'_>) -> (Format, Option<&'static str>) {
+    for (subprotocol, format) in [("centrifuge-protobuf", Format::Protobuf), ("centrifuge-json", Format::Json)] {
+        if request.subprotocols().any(|offered| offered == subprotocol) {
+            return (format, Some(subprotocol));
+        }
+    }
+    let query = request.query().unwrap_or("");
+    let asks = |name| matches!(first(query, name), Ok(Some(value)) if value == "protobuf");
+    (if asks("format") || asks("cf_protocol") { Format::Protobuf } else { Format::Json }, None)
+}
+
+impl<S: Service> Service for Centrifugo<S> {
+    type State = Mounted<S::State>;
+
+    fn open(&mut self, request: &Request<'_>) -> Decision<Self::State> {
+        if request.path() == WEBSOCKET {
+            let (format, subprotocol) = format(request);
+            let accept = Accept::new(match format {
+                Format::Json => Mounted::Json,
+                Format::Protobuf => Mounted::Protobuf,
+            });
+            return match subprotocol {
+                Some(subprotocol) => accept.subprotocol(subprotocol).into(),
+                None => accept.into(),
+            };
+        }
+        match self.inner.open(request) {
+            Decision::Now(verdict) => Decision::Now(verdict.map(|accept| accept.map(Mounted::Own))),
+            Decision::Later(token) => Decision::Later(token),
+        }
+    }
+
+    fn ready(&mut self, connection: &mut Connection<'_, Self::State>) {
+        let format = match connection.state {
+            Mounted::Json => Format::Json,
+            Mounted::Protobuf => Format::Protobuf,
+            Mounted::Own(_) => {
+                return own(connection).into_iter().for_each(|mut own| self.inner.ready(&mut own));
+            }
+        };
+        let session = Session::new(format, self.random());
+        self.sessions.insert(connection.id.slot, Box::new(session));
+        let effects = vec![Session::opened(&self.rules)];
+        follow(format, Output { effects, ..Output::default() }, connection);
+    }
+
+    fn message(&mut self, connection: &mut Connection<'_, Self::State>, message: Message<'_>) {
+        if let Some(mut own) = own(connection) {
+            return self.inner.message(&mut own, message);
+        }
+        // The first ping comes at a random moment, so that those who came together do not answer together.
+        let half = self.rules.ping_interval.mul_f64(self.rng.below(1 << 20) as f64 / f64::from(1 << 21));
+        self.session(connection, |session, rules, output| session.input(message.parts().1, rules, half, output));
+    }
+
+    fn pong(&mut self, connection: &mut Connection<'_, Self::State>, payload: &[u8]) {
+        own(connection).into_iter().for_each(|mut own| self.inner.pong(&mut own, payload));
+    }
+
+    fn woken(&mut self, connection: &mut Connection<'_, Self::State>) {
+        match own(connection) {
+            Some(mut own) => self.inner.woken(&mut own),
+            None => drop(self.session(connection, Session::woken)),
+        }
+    }
+
+    fn subscribed(
+        &mut self,
+        connection: &mut Connection<'_, Self::State>,
+        topic: &TopicName,
+        outcome: Result<Cursor, Refused>,
+    ) {
+        if let Some(mut own) = own(connection) {
+            return self.inner.subscribed(&mut own, topic, outcome);
+        }
+        if let Err(refused) = outcome {
+            self.session(connection, |session, rules, output| session.refused(topic, refused, rules, output));
+        }
+    }
+
+    fn started(&mut self, connection: &mut Connection<'_, Self::State>, started: Started<'_>) -> u64 {
+        if let Some(mut own) = own(connection) {
+            return self.inner.started(&mut own, started);
+        }
+        let topic::Started { topic, start, missed } = started;
+        self.session(connection, |session, rules, output| session.started(topic, start, missed, rules, output))
+            .unwrap_or(start.from.offset)
+    }
+
+    fn answered(&mut self, connection: &mut Connection<'_, Self::State>, tag: u64, answer: Result<Answered, Refused>) {
+        if let Some(mut own) = own(connection) {
+            return self.inner.answered(&mut own, tag, answer);
+        }
+        self.session(connection, |session, _, output| match answer {
+            Ok(Answered(AnsweredKind::Published)) => session.published(tag, Ok(()), output),
+            Ok(Answered(AnsweredKind::Presence(presence))) => session.present(tag, &presence, output),
+            Ok(Answered(AnsweredKind::Read(resolved))) => session.read(tag, resolved, output),
+            Err(refused) => session.published(tag, Err(refused), output),
+        });
+    }
+
+    fn farewell(&self, state: &Self::State) -> (u16, &'static str) {
+        match state {
+            Mounted::Own(state) => self.inner.farewell(state),
+            Mounted::Json | Mounted::Protobuf => (DisconnectCode::Shutdown.code(), DisconnectCode::Shutdown.text()),
+        }
+    }
+
+    fn lagged(&mut self, connection: &mut Connection<'_, Self::State>, topic: &TopicName) {
+        if let Some(mut own) = own(connection) {
+            return self.inner.lagged(&mut own, topic);
+        }
+        let skips = self.skips;
+        self.session(connection, |session, _, output| session.lagged(topic, skips, output));
+    }
+
+    fn close(&mut self, id: ConnId, state: Self::State, close: &Close<'_>) {
+        match state {
+            Mounted::Own(state) => self.inner.close(id, state, close),
+            Mounted::Json | Mounted::Protobuf => drop(self.sessions.remove(&id.slot)),
+        }
+    }
+
+    fn tick(&mut self, connection: &mut Connection<'_, Self::State>) {
+        own(connection).into_iter().for_each(|mut own| self.inner.tick(&mut own));
+    }
+
+    fn request(&mut self, request: &Request<'_>) -> Answer {
+        match api::answer(&self.access, self.rules.has_history, request) {
+            Some(answer) => answer,
+            None => self.inner.request(request),
+        }
+    }
+}

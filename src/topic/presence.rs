@@ -1,0 +1,78 @@
+//! Who is there: the subscribers of a topic, as its home knows them.
+
+use super::message::Author;
+use std::collections::HashMap;
+use std::sync::Arc;
+
+/// The members of a topic, by the id of their client. An empty one has no memory.
+///
+/// Invariant: `users` counts the members of each user, none of them 0.
+#[derive(Debug, Default)]
+pub(crate) struct Members {
+    clients: HashMap<Box<str>, Arc<Author>>,
+    users: HashMap<Box<str>, usize>,
+}
+
+impl Members {
+    /// A client is there. One that is there already is not counted twice.
+    pub(crate) fn enter(&mut self, member: Arc<Author>) {
+        self.leave(&member.client.clone());
+        *self.users.entry(member.user.clone()).or_default() += 1;
+        self.clients.insert(member.client.clone(), member);
+    }
+
+    /// A client is no longer there.
+    pub(crate) fn leave(&mut self, client: &str) -> Option<Arc<Author>> {
+        let member = self.clients.remove(client)?;
+        if let Some(count) = self.users.get_mut(&member.user) {
+            *count -= 1;
+            if *count == 0 {
+                self.users.remove(&member.user);
+            }
+        }
+        if self.clients.is_empty() {
+            *self = Self::default();
+        }
+        Some(member)
+    }
+
+    /// Everybody, in no order.
+    pub(crate) fn clients(&self) -> impl Iterator<Item = &Arc<Author>> {
+        self.clients.values()
+    }
+
+    /// How many clients, and how many different users, the empty one included.
+    pub(crate) fn counts(&self) -> (usize, usize) {
+        (self.clients.len(), self.users.len())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::mem::Rng;
+
+    fn member(client: u64, user: u64) -> Arc<Author> {
+        let (client, user) = (client.to_string().into(), user.to_string().into());
+        Arc::new(Author { client, user, info: Box::default() })
+    }
+
+    #[test]
+    fn the_counts_are_those_of_a_list() {
+        let (mut members, mut list, mut rng) = (Members::default(), HashMap::new(), Rng::new(5));
+        for _ in 0..5000 {
+            let (client, user) = (rng.below(30), rng.below(7));
+            if rng.below(2) == 0 {
+                members.enter(member(client, user));
+                list.insert(client, user);
+            } else {
+                assert_eq!(members.leave(&client.to_string()).is_some(), list.remove(&client).is_some());
+            }
+            let users: std::collections::HashSet<_> = list.values().collect();
+            assert_eq!(members.counts(), (list.len(), users.len()));
+            assert_eq!(members.clients().count(), list.len());
+        }
+        (0..30).for_each(|client| drop(members.leave(&client.to_string())));
+        assert_eq!((members.clients.capacity(), members.users.capacity()), (0, 0));
+    }
+}
