@@ -84,6 +84,7 @@ impl<S> Centrifugo<S> {
                 channel_bytes_max: 255,
                 may_publish: false,
                 has_history: true,
+                force_recovery: false,
                 has_presence: false,
                 has_join_leave: false,
                 tokens: Tokens::default(),
@@ -109,6 +110,14 @@ impl<S> Centrifugo<S> {
     #[must_use]
     pub fn history(mut self, has: bool) -> Self {
         self.rules.has_history = has;
+        self
+    }
+
+    /// Lets every client come back to its position, whether or not it asks for that (`force_recovery`). Default: those that
+    /// ask.
+    #[must_use]
+    pub fn force_recovery(mut self, force: bool) -> Self {
+        self.rules.force_recovery = force;
         self
     }
 

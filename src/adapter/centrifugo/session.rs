@@ -43,6 +43,8 @@ pub(crate) struct Rules {
     pub(crate) may_publish: bool,
     /// Whether topics keep messages, so that clients can come back to a position.
     pub(crate) has_history: bool,
+    /// Whether every subscription can be recovered, whether or not its client asks for that.
+    pub(crate) force_recovery: bool,
     /// Whether topics know who is there.
     pub(crate) has_presence: bool,
     /// Whether subscribers are told of each other's coming and going, if they ask to be.
@@ -408,7 +410,7 @@ impl Session {
         let mut result = SubscribeResult { recovered, was_recovering: request.recover, ..SubscribeResult::default() };
         let (mut seen, mut bytes) = (start.from.offset, 0);
         if rules.has_history {
-            result.recoverable = request.recoverable || request.recover;
+            result.recoverable = rules.force_recovery || request.recoverable || request.recover;
             result.positioned = request.positioned || result.recoverable;
         }
         if result.positioned {

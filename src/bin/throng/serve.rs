@@ -90,6 +90,9 @@ pub(crate) struct Options {
     /// Have topics know who subscribes: GET /topics/NAME/presence
     #[arg(long)]
     presence: bool,
+    /// Let every one of Centrifugo's clients come back to its position, whether or not it asks for that
+    #[arg(long)]
+    force_recovery: bool,
     /// Have Centrifugo's clients that ask for it told of each other's coming and going
     #[arg(long)]
     join_leave: bool,
@@ -250,7 +253,7 @@ pub(crate) fn run(options: &Options) -> Result<(), Box<dyn Error>> {
     }
     let (echo, client_publish) = (options.echo, options.client_publish);
     let (has_history, skips) = (options.history_size > 0, matches!(options.slow, Slow::Skip));
-    let (presence, join_leave) = (options.presence, options.join_leave);
+    let (presence, join_leave, force_recovery) = (options.presence, options.join_leave, options.force_recovery);
     let (api_key, api_insecure) = (secret(options.api_key_file.as_deref(), "THRONG_API_KEY")?, options.api_insecure);
     let tokens = secret(options.token_secret_file.as_deref(), "THRONG_TOKEN_SECRET")?;
     let subscription_tokens =
@@ -261,6 +264,7 @@ pub(crate) fn run(options: &Options) -> Result<(), Box<dyn Error>> {
             .client_publish(client_publish)
             .history(has_history)
             .presence(presence)
+            .force_recovery(force_recovery)
             .join_leave(join_leave)
             .slow_readers_skip(skips)
             .api_key(api_key.clone().unwrap_or_default())

@@ -21,6 +21,7 @@ pub(super) fn rules() -> Rules {
         channel_bytes_max: 20,
         may_publish: true,
         has_history: true,
+        force_recovery: false,
         has_presence: false,
         has_join_leave: false,
         tokens: Tokens::default(),
@@ -301,4 +302,15 @@ fn who_wants_to_know_who_comes_is_told_of_itself() {
     assert_eq!(script.start_here("a").0, r#"{"id":2,"subscribe":{}}"#);
     let (_, effects) = script.say(r#"{"id":3,"unsubscribe":{"channel":"a"}}"#);
     assert!(matches!(&effects[..], [Effect::Unsubscribe(first), Effect::Unsubscribe(_)] if *first == beside));
+}
+
+#[test]
+fn recovery_is_given_to_all_where_it_is_forced() {
+    for force_recovery in [false, true] {
+        let mut script = Script::connected();
+        script.rules.force_recovery = force_recovery;
+        script.say(r#"{"id":2,"subscribe":{"channel":"a"}}"#);
+        let reply = script.start_here("a").0;
+        assert_eq!(reply.contains(r#""recoverable":true,"epoch":"abcdefgh","offset":7"#), force_recovery, "{reply}");
+    }
 }
