@@ -83,6 +83,8 @@ pub(crate) struct Rules {
     pub(crate) queue_bytes_max: usize,
     pub(crate) subscriptions_max: usize,
     pub(crate) slow_readers: SlowReaders,
+    /// Whether topics keep messages for those who come back.
+    pub(crate) has_history: bool,
     /// Whether topics know who subscribes.
     pub(crate) presence: bool,
     pub(crate) join_leave: bool,
@@ -174,6 +176,7 @@ impl Config {
             queue_bytes_max,
             subscriptions_max: self.subscriptions_max,
             slow_readers: self.slow_readers,
+            has_history: self.history.0 > 0,
             presence: self.presence,
             join_leave: self.join_leave,
         })

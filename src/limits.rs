@@ -103,7 +103,7 @@ pub const ROOM_LOOKS_MAX: usize = 256;
 /// every one has its turn once a minute.
 pub const EXPIRY_LOOK_MS: u64 = 1000;
 
-/// Most topics looked at then: about 0.2 ms.
+/// Most topics looked at then.
 pub const EXPIRY_LOOKS_MAX: usize = 2048;
 
 /// Most subscriptions a connection may be allowed: 16 bits number them.
@@ -127,7 +127,7 @@ pub const API_TASKS_MAX: usize = 10_000;
 /// it ten times.
 pub const API_LISTING_TASKS: usize = 1_000;
 
-/// Most channels that are listed. The list is put together on one worker, at about 0.2 us each.
+/// Most channels that are listed: the list is put together on one worker, while everybody there waits.
 pub const API_CHANNELS_MAX: usize = 20_000;
 
 /// Most bytes of payload that one answer of the server API holds, if that is more than one publication: it is written in one
@@ -137,8 +137,7 @@ pub const API_ANSWER_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// Longest pattern of channels' names, in bytes, and the most alternatives that it may have: a name is compared to each.
 pub const API_PATTERN_MAX: (usize, usize) = (255, 16);
 
-/// Tasks of a request to many topics that a worker sees to in one turn: publications of about 2 us each. Tests have few,
-/// and are to see slices.
+/// Tasks of a request to many topics that a worker sees to in one turn. Tests have few, and are to see slices.
 pub const ERRAND_TASKS_PER_TURN: usize = if cfg!(test) { 2 } else { 64 };
 
 /// Topics that a worker looks at in one turn, to list those that are listened to.

@@ -131,7 +131,7 @@ impl Server {
     }
 
     /// How long the position of a topic that keeps no message outlives its last one, while nobody listens: who comes back
-    /// to it later is told of a gap that may be none. Default: a day. A topic costs about 300 bytes meanwhile.
+    /// to it later is told of a gap that may be none. Default: a day.
     pub fn history_meta_ttl(mut self, ttl: Duration) -> Self {
         self.config.history_meta_ttl = ttl;
         self

@@ -347,7 +347,7 @@ fn there_are_only_so_many_topics() {
 
 #[test]
 fn an_event_source_for_which_there_is_no_room_is_told_when_to_come_back() {
-    // Held by a WebSocket and by two topics with subscribers.
+    // One has a place for one connection, the other for one topic; both are taken.
     let full = Throng::start("--workers 1 --max-connections 1");
     let _held = subscribe(&full, "/topics/t");
     let crowded = Throng::start("--workers 1 --max-topics 1 --allow-origin https://a.example");

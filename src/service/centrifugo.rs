@@ -9,6 +9,7 @@ use super::{TokenKeys, Wish, topic};
 use crate::adapter::centrifugo::codec::Format;
 use crate::adapter::centrifugo::codes::DisconnectCode;
 use crate::adapter::centrifugo::session::{Effect, Output, Rules, Session, Tokens};
+use crate::config::SlowReaders;
 use crate::error::Refused;
 use crate::http::first;
 use crate::mem::Rng;
@@ -51,7 +52,6 @@ const WEBSOCKET: &str = "/connection/websocket";
 pub struct Centrifugo<S> {
     inner: S,
     rules: Rules,
-    skips: bool,
     access: Access,
     /// By slot.
     sessions: HashMap<u32, Box<Session>>,
@@ -91,7 +91,6 @@ impl<S> Centrifugo<S> {
                 now: Millis::default(),
                 unix_seconds: 0,
             },
-            skips: false,
             access: Access::default(),
             sessions: HashMap::new(),
             rng: Rng::new(std::hash::BuildHasher::hash_one(&std::hash::RandomState::new(), 0)),
@@ -105,42 +104,11 @@ impl<S> Centrifugo<S> {
         self
     }
 
-    /// Says that topics keep messages ([`Server::history`](crate::Server::history)), so that clients can come back to a
-    /// position and ask for history. Default: they do.
-    #[must_use]
-    pub fn history(mut self, has: bool) -> Self {
-        self.rules.has_history = has;
-        self
-    }
-
     /// Lets every client come back to its position, whether or not it asks for that (`force_recovery`). Default: those that
     /// ask.
     #[must_use]
     pub fn force_recovery(mut self, force: bool) -> Self {
         self.rules.force_recovery = force;
-        self
-    }
-
-    /// Says that topics know who subscribes ([`Server::presence`](crate::Server::presence)). Default: they do not (error 108).
-    #[must_use]
-    pub fn presence(mut self, has: bool) -> Self {
-        self.rules.has_presence = has;
-        self
-    }
-
-    /// Says that subscribers who ask for it are told of each other's coming and going
-    /// ([`Server::join_leave`](crate::Server::join_leave)). Default: they are not.
-    #[must_use]
-    pub fn join_leave(mut self, has: bool) -> Self {
-        self.rules.has_join_leave = has;
-        self
-    }
-
-    /// A client that lags loses that subscription with code 2500, upon which it subscribes again and is told of the gap,
-    /// instead of its connection (3008).
-    #[must_use]
-    pub fn slow_readers_skip(mut self, skip: bool) -> Self {
-        self.skips = skip;
         self
     }
 
@@ -199,7 +167,7 @@ impl<S> Centrifugo<S> {
 
 /// The service beside sees a connection of its own.
 fn own<'a, T>(connection: &'a mut Connection<'_, Mounted<T>>) -> Option<Connection<'a, T>> {
-    let Connection { io, state, id, metrics, topic, wishes, now, unix_seconds } = connection;
+    let Connection { io, state, id, metrics, topic, wishes, rules, now, unix_seconds } = connection;
     match state {
         Mounted::Own(state) => Some(Connection {
             io: io.reborrow(),
@@ -208,6 +176,7 @@ fn own<'a, T>(connection: &'a mut Connection<'_, Mounted<T>>) -> Option<Connecti
             metrics,
             topic: *topic,
             wishes,
+            rules,
             now: *now,
             unix_seconds: *unix_seconds,
         }),
@@ -263,6 +232,11 @@ impl<S: Service> Centrifugo<S> {
             return None;
         }
         let session = self.sessions.get_mut(&connection.id.slot)?;
+        // The topics are the server's, and the time is the worker's.
+        let server = connection.rules;
+        self.rules.has_history = server.has_history;
+        self.rules.has_presence = server.presence;
+        self.rules.has_join_leave = server.join_leave;
         (self.rules.now, self.rules.unix_seconds) = (connection.now, connection.unix_seconds);
         let mut output = Output::default();
         let done = act(session, &self.rules, &mut output);
@@ -322,9 +296,7 @@ impl<S: Service> Service for Centrifugo<S> {
         if let Some(mut own) = own(connection) {
             return self.inner.message(&mut own, message);
         }
-        // The first ping comes at a random moment, so that those who came together do not answer together.
-        let half = self.rules.ping_interval.mul_f64(self.rng.below(1 << 20) as f64 / f64::from(1 << 21));
-        self.session(connection, |session, rules, output| session.input(message.parts().1, rules, half, output));
+        self.session(connection, |session, rules, output| session.input(message.parts().1, rules, output));
     }
 
     fn pong(&mut self, connection: &mut Connection<'_, Self::State>, payload: &[u8]) {
@@ -384,7 +356,7 @@ impl<S: Service> Service for Centrifugo<S> {
         if let Some(mut own) = own(connection) {
             return self.inner.lagged(&mut own, topic);
         }
-        let skips = self.skips;
+        let skips = connection.rules.slow_readers == SlowReaders::Skip;
         self.session(connection, |session, _, output| session.lagged(topic, skips, output));
     }
 
@@ -400,7 +372,7 @@ impl<S: Service> Service for Centrifugo<S> {
     }
 
     fn request(&mut self, request: &Request<'_>) -> Answer {
-        match api::answer(&self.access, self.rules.has_history, request) {
+        match api::answer(&self.access, request.rules.has_history, request) {
             Some(answer) => answer,
             None => self.inner.request(request),
         }

@@ -1,5 +1,6 @@
 //! What a user of the library writes, and what it is given.
 
+use crate::config::Rules;
 use crate::conn::{self, Io};
 use crate::error::{End, Refused};
 use crate::http::{Head, Response};
@@ -177,6 +178,8 @@ pub struct Request<'a> {
     pub(crate) body: &'a [u8],
     pub(crate) peer: SocketAddr,
     pub(crate) id: ConnId,
+    /// What the server was told of its topics, for protocols of the library's own.
+    pub(crate) rules: &'a Rules,
 }
 
 impl<'a> Request<'a> {
@@ -320,6 +323,7 @@ pub struct Connection<'a, S> {
     /// The topic of its first subscription.
     pub(crate) topic: Option<&'a TopicName>,
     pub(crate) wishes: &'a mut VecDeque<(ConnId, Wish)>,
+    pub(crate) rules: &'a Rules,
     /// The time as of this turn, on the clock that does not go back.
     #[cfg_attr(not(feature = "centrifugo"), expect(dead_code, reason = "for protocols of the library's own"))]
     pub(crate) now: Millis,
@@ -375,8 +379,8 @@ impl<S> Connection<'_, S> {
     /// in the order in which it is asked for; [`Service::subscribed`] tells when it has.
     ///
     /// Refused when the connection has as many subscriptions as it may ([`Server::subscriptions_max`]), or the server as
-    /// many topics ([`Server::topics_max`]). Each costs 16 bytes; the first of a connection nothing else, any further one
-    /// about 20 more.
+    /// many topics ([`Server::topics_max`]). The first of a connection lies where the connection does; further ones need memory
+    /// of their own.
     ///
     /// [`Server::subscriptions_max`]: crate::Server::subscriptions_max
     /// [`Server::topics_max`]: crate::Server::topics_max

@@ -151,6 +151,7 @@ impl<S: Service, K: Kernel> Worker<S, K> {
             asked: &mut self.asked,
             wishes: &mut self.wishes,
             topic,
+            rules: &self.rules,
             id: ConnId { worker: self.index, slot, serial },
             now: self.now,
             unix_seconds: self.unix_seconds,

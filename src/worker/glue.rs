@@ -1,6 +1,7 @@
 //! Puts the user's service behind the connections' handler.
 
 use super::topics::{Asked, asked, asked_to_open};
+use crate::config::Rules;
 use crate::conn::{Handler, Io, Verdict};
 use crate::error::{Refused, Violation};
 use crate::http::{Date, Head, Origins, Response};
@@ -28,6 +29,7 @@ pub(super) struct Glue<'a, S: Service> {
     /// What the connection subscribes to first.
     pub(super) topic: Option<&'a TopicName>,
     pub(super) id: ConnId,
+    pub(super) rules: &'a Rules,
     pub(super) now: Millis,
     pub(super) unix_seconds: u64,
 }
@@ -41,9 +43,9 @@ impl<S: Service> Glue<'_, S> {
         state: &mut S::State,
         act: impl FnOnce(&mut S, &mut Connection<'_, S::State>),
     ) {
-        let Self { id, metrics, topic, now, unix_seconds, .. } = *self;
+        let Self { id, metrics, topic, rules, now, unix_seconds, .. } = *self;
         let wishes = &mut *self.wishes;
-        act(self.service, &mut Connection { io, state, id, metrics, topic, wishes, now, unix_seconds });
+        act(self.service, &mut Connection { io, state, id, metrics, topic, wishes, rules, now, unix_seconds });
     }
 
     #[inline]
@@ -61,7 +63,7 @@ impl<S: Service> Handler<S::State> for Glue<'_, S> {
         if let Err(refused) = self.origins.check(head) {
             return Verdict::Now(Err(refused.into()));
         }
-        match self.service.open(&Request { head, body: &[], peer, id: self.id }) {
+        match self.service.open(&Request { head, body: &[], peer, id: self.id, rules: self.rules }) {
             Decision::Now(Ok(Accept(opening, None))) => Verdict::Now(Ok(opening)),
             Decision::Now(Ok(Accept(opening, Some(join)))) => {
                 *self.asked = Some(asked_to_open(self.id, opening, join));
@@ -77,7 +79,7 @@ impl<S: Service> Handler<S::State> for Glue<'_, S> {
             return Some(refused.into());
         }
         self.metrics.requests.add(1);
-        match self.service.request(&Request { head, body, peer, id: self.id }).0 {
+        match self.service.request(&Request { head, body, peer, id: self.id, rules: self.rules }).0 {
             AnswerKind::Now(response) => Some(response),
             AnswerKind::Errand(errand) => {
                 self.wishes.push_back((self.id, Wish::Errand(errand)));

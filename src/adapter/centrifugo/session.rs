@@ -165,11 +165,11 @@ impl Session {
         Effect::Wake(rules.connect_timeout)
     }
 
-    /// A frame came. `half` is a random part of the ping interval, half of it at most.
-    pub(crate) fn input(&mut self, frame: &[u8], rules: &Rules, half: Duration, output: &mut Output) {
+    /// A frame came.
+    pub(crate) fn input(&mut self, frame: &[u8], rules: &Rules, output: &mut Output) {
         for command in codec::commands(self.format, frame, rules.command_bytes_max) {
             let done = match command {
-                Ok(command) => self.command(command, rules, half, output),
+                Ok(command) => self.command(command, rules, output),
                 Err(malformed) => {
                     log::debug!("session {}: {malformed}", self.client());
                     Err(DisconnectCode::BadRequest)
@@ -189,20 +189,14 @@ impl Session {
         format!("{}-{}-{}-{}-{}", hex(a), hex(b), hex(c), hex(d), hex(e))
     }
 
-    fn command(
-        &mut self,
-        command: Command,
-        rules: &Rules,
-        half: Duration,
-        output: &mut Output,
-    ) -> Result<(), DisconnectCode> {
+    fn command(&mut self, command: Command, rules: &Rules, output: &mut Output) -> Result<(), DisconnectCode> {
         let Command { id, request } = command;
         let Some(request) = request else {
             return self.pong();
         };
         match request {
             Request::Connect(connect) if self.heart == Heart::Connecting && !self.is_admitted() => {
-                return self.connect(id, connect, rules, half, output);
+                return self.connect(id, connect, rules, output);
             }
             Request::Connect(_) => return Err(DisconnectCode::BadRequest),
             request if self.heart == Heart::Connecting => {
@@ -264,7 +258,6 @@ impl Session {
         id: u32,
         request: ConnectRequest,
         rules: &Rules,
-        half: Duration,
         output: &mut Output,
     ) -> Result<(), DisconnectCode> {
         let subs = match self.admit(&request.token, rules)? {
@@ -275,14 +268,14 @@ impl Session {
             }
         };
         if subs.is_empty() {
-            self.connected(id, Vec::new(), rules, half, output);
+            self.connected(id, Vec::new(), rules, output);
             return Ok(());
         }
-        self.subscribe_by_server(id, subs, request.subs, rules, half, output)
+        self.subscribe_by_server(id, subs, request.subs, rules, output)
     }
 
     /// The session begins.
-    fn connected(&mut self, id: u32, subs: Vec<Subscribed>, rules: &Rules, half: Duration, output: &mut Output) {
+    fn connected(&mut self, id: u32, subs: Vec<Subscribed>, rules: &Rules, output: &mut Output) {
         self.heart = Heart::Quiet;
         let (expires, ttl) = ttl(self.identity.as_ref().and_then(|identity| identity.expire_at), rules);
         let result = ConnectResult {
@@ -296,7 +289,16 @@ impl Session {
             ..ConnectResult::default()
         };
         self.reply(output, id, Outcome::Connect(result));
-        output.effects.push(self.wake_after(rules.ping_interval - half, rules));
+        output.effects.push(self.wake_after(rules.ping_interval - self.head_start(rules.ping_interval), rules));
+    }
+
+    /// How much earlier the first ping comes, up to half of the interval: those who came together are not to answer together.
+    /// As random as the client's id.
+    fn head_start(&self, interval: Duration) -> Duration {
+        let [.., a, b, c, d] = self.client;
+        let random = u128::from(u32::from_be_bytes([a, b, c, d]));
+        // At most half: 32 bits of 33.
+        Duration::from_millis(((interval.as_millis() * random) >> 33) as u64)
     }
 
     /// Has the session woken when the heart is due, or something expires before.
@@ -451,7 +453,7 @@ impl Session {
     /// What waited for an answer is seen to.
     fn go_on(&mut self, behind: Vec<Command>, rules: &Rules, output: &mut Output) {
         for command in behind {
-            if let Err(code) = self.command(command, rules, Duration::ZERO, output) {
+            if let Err(code) = self.command(command, rules, output) {
                 return output.effects.push(Effect::Disconnect(code));
             }
         }

@@ -252,8 +252,7 @@ pub(crate) fn run(options: &Options) -> Result<(), Box<dyn Error>> {
         server = server.connections_max(connections);
     }
     let (echo, client_publish) = (options.echo, options.client_publish);
-    let (has_history, skips) = (options.history_size > 0, matches!(options.slow, Slow::Skip));
-    let (presence, join_leave, force_recovery) = (options.presence, options.join_leave, options.force_recovery);
+    let force_recovery = options.force_recovery;
     let (api_key, api_insecure) = (secret(options.api_key_file.as_deref(), "THRONG_API_KEY")?, options.api_insecure);
     let tokens = secret(options.token_secret_file.as_deref(), "THRONG_TOKEN_SECRET")?;
     let subscription_tokens =
@@ -262,11 +261,7 @@ pub(crate) fn run(options: &Options) -> Result<(), Box<dyn Error>> {
     let running = server.start(move |seat| {
         let mut service = Centrifugo::new(Front::new(seat, echo, client_publish))
             .client_publish(client_publish)
-            .history(has_history)
-            .presence(presence)
             .force_recovery(force_recovery)
-            .join_leave(join_leave)
-            .slow_readers_skip(skips)
             .api_key(api_key.clone().unwrap_or_default())
             .api_insecure(api_insecure)
             .anonymous(anonymous);

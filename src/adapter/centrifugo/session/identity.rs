@@ -74,7 +74,6 @@ struct Grant {
 #[derive(Debug)]
 struct Admitted {
     id: u32,
-    half: Duration,
     /// How many they are.
     wanted: usize,
     begun: Vec<Subscribed>,
@@ -159,7 +158,6 @@ impl Session {
         subs: BTreeMap<String, SubscribeOptions>,
         mut positions: BTreeMap<String, SubscribeRequest>,
         rules: &Rules,
-        half: Duration,
         output: &mut Output,
     ) -> Result<(), DisconnectCode> {
         if subs.len() > rules.channels_max {
@@ -182,7 +180,7 @@ impl Session {
         }
         // Publications must not arrive before the answer that names their channels.
         output.effects.push(Effect::Hold(true));
-        let admitted = Admitted { id, half, wanted: asked.len(), begun: Vec::new(), behind: Vec::new() };
+        let admitted = Admitted { id, wanted: asked.len(), begun: Vec::new(), behind: Vec::new() };
         self.identity.get_or_insert_default().admitted = Some(Box::new(admitted));
         for (topic, request, grant) in asked {
             self.identity.get_or_insert_default().grants.push(grant);
@@ -224,8 +222,8 @@ impl Session {
             return None;
         }
         let admitted = self.identity.as_mut().and_then(|identity| identity.admitted.take())?;
-        let Admitted { id, half, begun, behind, .. } = *admitted;
-        self.connected(id, begun, rules, half, output);
+        let Admitted { id, begun, behind, .. } = *admitted;
+        self.connected(id, begun, rules, output);
         output.effects.push(Effect::Hold(false));
         self.go_on(behind, rules, output);
         None

@@ -39,7 +39,7 @@ fn the_first_frame_of_the_javascript_client_is_read() {
     };
     let subscribe = SubscribeRequest {
         channel: "ch1".into(),
-        flag: SubscribeRequest::COMPACT_CHANNEL,
+        flag: 1,
         recover: true,
         offset: u64::MAX,
         epoch: "e".into(),
@@ -186,7 +186,7 @@ fn commands_are_these_bytes_in_protobuf() {
         recover: true,
         epoch: "e".into(),
         offset: 5,
-        flag: SubscribeRequest::COMPACT_CHANNEL | SubscribeRequest::REJECT_UNRECOVERED,
+        flag: 1 | SubscribeRequest::REJECT_UNRECOVERED,
         ..Default::default()
     };
     assert_eq!(read(Format::Protobuf, subscribe), [Command { id: 2, request: Some(Request::Subscribe(expected)) }]);

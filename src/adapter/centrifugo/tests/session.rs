@@ -50,7 +50,7 @@ pub(super) struct Script {
 
 impl Script {
     pub(super) fn new() -> Self {
-        Self { session: Session::new(Format::Json, [1, 2]), rules: rules() }
+        Self { session: Session::new(Format::Json, [1, 0x6666_6667]), rules: rules() }
     }
 
     pub(super) fn connected() -> Self {
@@ -62,7 +62,7 @@ impl Script {
     /// What is replied, and what else is wanted.
     pub(super) fn say(&mut self, frame: &str) -> (String, Vec<Effect>) {
         let mut output = Output::default();
-        self.session.input(frame.as_bytes(), &self.rules, 5 * SECOND, &mut output);
+        self.session.input(frame.as_bytes(), &self.rules, &mut output);
         (String::from_utf8(output.replies).expect("JSON"), output.effects)
     }
 
@@ -103,10 +103,18 @@ fn a_client_connects_first_and_once() {
     assert_eq!(
         replies,
         format!(
-            r#"{{"id":5,"connect":{{"client":"00000000-0000-4001-8000-000000000002","version":"throng {version}","ping":25,"pong":true}}}}"#
+            r#"{{"id":5,"connect":{{"client":"00000000-0000-4001-8000-000066666667","version":"throng {version}","ping":25,"pong":true}}}}"#
         )
     );
-    assert!(matches!(effects[..], [Effect::Wake(after)] if after == 20 * SECOND), "{effects:?}");
+    let first = |effects: &[Effect]| match effects {
+        [Effect::Wake(after)] => *after,
+        _ => panic!("{effects:?}"),
+    };
+    assert_eq!(first(&effects), 20 * SECOND, "earlier by as much as its id says");
+    for (random, expected) in [(0, 25_000), (u64::from(u32::MAX), 12_501)] {
+        let mut script = Script { session: Session::new(Format::Json, [1, random]), rules: rules() };
+        assert_eq!(first(&script.say(r#"{"id":5,"connect":{}}"#).1).as_millis(), expected);
+    }
     assert_disconnects(&script.say(r#"{"id":6,"connect":{}}"#).1, DisconnectCode::BadRequest);
 }
 

@@ -159,7 +159,7 @@ fn a_connection_expires_25_seconds_after_its_token_unless_that_is_refreshed() {
     let wake = wake_of(&script.connect(&claims).1);
     script.pass(10 * SECOND);
     let (replies, effects) = script.refresh(&token(&json!({"sub": "42", "exp": NOW + 110, "info": 7})));
-    let expected = r#"{"id":3,"refresh":{"client":"00000000-0000-4001-8000-000000000002","expires":true,"ttl":100}}"#;
+    let expected = r#"{"id":3,"refresh":{"client":"00000000-0000-4001-8000-000066666667","expires":true,"ttl":100}}"#;
     assert_eq!(replies, expected);
     let rest = wake_of(&effects);
     assert!((wake - 10 * SECOND..wake - 9 * SECOND).contains(&rest), "the ping stays where it was: {rest:?}");
