@@ -75,6 +75,9 @@ reasons! {
         MediaType = 415, "media_type", "the message's Content-Type or Content-Encoding is not taken here";
         MethodUnknown = 405, "method_unknown", "this resource takes GET, HEAD, POST and OPTIONS";
         NoPresence = 404, "no_presence", "topics do not know here who is there: start the server with --presence";
+        UnknownNamespace = 404, "unknown_namespace", "there is no such namespace of topics here";
+        Forbidden = 403, "forbidden", "this client may not do that with this topic";
+        Token = 401, "token", "the token of this request does not count: send `Authorization: Bearer TOKEN` with one that does, or none";
         BodyTimeout = 408, "body_timeout", "the request's body was not complete in time";
         HeadTimeout = 408, "head_timeout", "the request's head was not complete in time";
         HeadTooLarge = 431, "head_too_large", "the request's head is larger than 16 KiB";

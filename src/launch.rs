@@ -14,14 +14,14 @@ use crate::http::Origins;
 use crate::server::{Seat, StartError};
 use crate::service::Service;
 use crate::sys::{self, ListenOptions, Listener};
-use crate::topic::{Limits, Retention};
+use crate::topic::Retention;
 use crate::worker::{Envelope, MAIL_TOKEN, Machine, Setup, Shared, Worker};
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvError, Sender, channel};
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 /// A socket holds at most this many bytes that were not sent yet, beside what is in flight: an unread loopback
 /// socket swallows 4.3 MB of kernel memory without it, 165 KB with it.
@@ -146,11 +146,8 @@ where
 
     /// What each worker keeps of topics.
     fn retention(&self) -> Retention {
-        let (messages, bytes, age) = self.config.history;
-        let ms = |duration: Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
         Retention {
-            log: Limits { messages, bytes, age_ms: ms(age) },
-            meta_ttl_ms: ms(self.config.history_meta_ttl),
+            rules: Arc::clone(&self.rules.topics),
             homes_max: self.config.topics_max.div_ceil(self.plan.workers),
         }
     }
@@ -185,7 +182,7 @@ where
         let setup = Setup {
             index: index as u16,
             slots: self.plan.slots,
-            rules: self.rules,
+            rules: self.rules.clone(),
             tick_interval: self.config.tick_interval,
             seed: sys::random_u64()?,
             origins: Arc::clone(&self.origins),

@@ -65,7 +65,7 @@ mod launch;
 mod server;
 mod service;
 
-pub use config::{ConfigError, SlowReaders};
+pub use config::{Allow, ConfigError, RuleSet, SlowReaders, TopicRules};
 pub use http::{Head, Response};
 pub use server::{Gone, Handle, Publisher, Running, Seat, Server, StartError};
 pub use service::{
@@ -74,5 +74,5 @@ pub use service::{
 #[doc(hidden)]
 pub use service::{Answered, Started};
 #[cfg(feature = "centrifugo")]
-pub use service::{Centrifugo, Mounted, TokenKeys};
+pub use service::{ApiKey, Centrifugo, Mounted, TokenKeys};
 pub use topic::{Cursor, CursorError, JsonError, NameError, Publication, Since, TopicName};

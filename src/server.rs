@@ -1,6 +1,6 @@
 //! The server: settings, start and stop of the workers, and the handle for other threads.
 
-use crate::config::{Config, ConfigError, Plan, SlowReaders};
+use crate::config::{Allow, Config, ConfigError, Plan, RuleSet, SlowReaders};
 use crate::error::{End, Refused};
 use crate::http::{Origins, Response};
 use crate::launch::Launch;
@@ -126,14 +126,30 @@ impl Server {
     /// How much each topic keeps for those who come late or read slowly; whichever bound is reached first counts.
     /// Default: 1,000 messages, 1 MiB, 10 minutes. 0 messages: no history, and nobody can come back to a cursor.
     pub fn history(mut self, messages: usize, bytes: usize, age: Duration) -> Self {
-        self.config.history = (messages, bytes, age);
+        let rules = &mut self.config.topics.without_namespace;
+        (rules.history_size, rules.history_bytes, rules.history_ttl) = (messages, bytes, age);
+        self
+    }
+
+    /// The rules of topics, namespace by namespace: what is kept of them, and which clients may do what, whatever their
+    /// transport. Default: [`RuleSet::open`]. [`history`](Self::history), [`presence`](Self::presence),
+    /// [`join_leave`](Self::join_leave) and [`client_publish`](Self::client_publish) change those of topics without a
+    /// namespace; call them afterwards.
+    pub fn topics(mut self, rules: RuleSet) -> Self {
+        self.config.topics = rules;
+        self
+    }
+
+    /// Lets every client publish, by sending on a topic's WebSocket or over Centrifugo's protocol. Default: off.
+    pub fn client_publish(mut self, may: bool) -> Self {
+        self.config.topics.without_namespace.allow_publish = if may { Allow::EVERYBODY } else { Allow::default() };
         self
     }
 
     /// How long the position of a topic that keeps no message outlives its last one, while nobody listens: who comes back
     /// to it later is told of a gap that may be none. Default: a day.
     pub fn history_meta_ttl(mut self, ttl: Duration) -> Self {
-        self.config.history_meta_ttl = ttl;
+        self.config.topics.history_meta_ttl = ttl;
         self
     }
 
@@ -153,13 +169,13 @@ impl Server {
     /// Has topics know who subscribes: `GET /topics/NAME/presence`, and the presence commands of Centrifugo's clients. A
     /// subscription costs about 250 bytes more then. Default: off.
     pub fn presence(mut self, presence: bool) -> Self {
-        self.config.presence = presence;
+        self.config.topics.without_namespace.presence = presence;
         self
     }
 
     /// Has Centrifugo's clients that ask for it told of each other's coming and going. Default: off.
     pub fn join_leave(mut self, join_leave: bool) -> Self {
-        self.config.join_leave = join_leave;
+        self.config.topics.without_namespace.join_leave = join_leave;
         self
     }
 

@@ -38,9 +38,9 @@ impl Site {
         let server = Server::new().listen("127.0.0.1:0".parse().expect("an address")).workers(4);
         let service = |_: &_| {
             let keys = TokenKeys::new(b"secret").audience("throng");
-            Centrifugo::new(Nothing).client_publish(true).tokens(keys).subscription_tokens(TokenKeys::new(b"other"))
+            Centrifugo::new(Nothing).tokens(keys).subscription_tokens(TokenKeys::new(b"other"))
         };
-        let server = server.history(10_000, 1 << 20, Duration::from_secs(60));
+        let server = server.history(10_000, 1 << 20, Duration::from_secs(60)).client_publish(true);
         let running = server.start(service).expect("it starts");
         let (handle, address) = (running.handle(), running.addresses()[0]);
         Self { running: Some(running), handle, address }

@@ -1,9 +1,11 @@
 //! Centrifugo's server API: `POST /api/METHOD`.
 
-use super::{Answer, AnswerKind, Errand, Finish, Found, Request, Task};
+use super::{Answer, AnswerKind, Errand, Finish, Found, Request, Task, TokenKeys};
 use crate::adapter::centrifugo::api::{self, Answers, Command, Failure, Method, PublishRequest};
 use crate::adapter::centrifugo::codes::ErrorCode;
 use crate::adapter::centrifugo::glob::Glob;
+use crate::adapter::centrifugo::token;
+use crate::config::{Denied, RuleSet};
 use crate::error::Refused;
 use crate::http::Response;
 use crate::limits::{API_CHANNELS_MAX, API_LISTING_TASKS, API_TASKS_MAX};
@@ -14,21 +16,71 @@ use std::sync::{Arc, OnceLock};
 /// The prefix of the API's URLs.
 const PREFIX: &str = "/api/";
 
-/// Who may use the API.
+/// The key by which an application's own server is known (`http_api.key`): in `X-API-Key`, or in
+/// `Authorization: apikey KEY`.
 #[derive(Clone, Default)]
-pub(super) struct Access {
-    /// Who has it; empty: nobody.
-    pub(super) key: Box<[u8]>,
-    /// Everybody.
-    pub(super) insecure: bool,
-}
+pub struct ApiKey(Box<[u8]>);
 
-impl std::fmt::Debug for Access {
+impl std::fmt::Debug for ApiKey {
     /// Without the key.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let has_key = !self.key.is_empty();
-        f.debug_struct("Access").field("has_key", &has_key).field("insecure", &self.insecure).finish()
+        f.debug_tuple("ApiKey").finish_non_exhaustive()
     }
+}
+
+impl ApiKey {
+    /// A key. An empty one is none: nobody has it.
+    pub fn new(key: impl Into<Vec<u8>>) -> Self {
+        Self(key.into().into())
+    }
+
+    fn is_none(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Whether a request has the key, compared in a time that does not tell where they differ; `None`: it has none at all.
+    /// `X-API-Key` counts before `Authorization`.
+    pub fn is_in(&self, request: &Request<'_>) -> Option<bool> {
+        let given = match request.header("X-API-Key").filter(|given| !given.is_empty()) {
+            Some(given) => given,
+            None => {
+                let (scheme, given) = request.header("Authorization")?.trim().split_once(' ')?;
+                scheme.eq_ignore_ascii_case("apikey").then_some(given.trim())?
+            }
+        };
+        Some(!self.is_none() && same(&self.0, given.as_bytes()))
+    }
+}
+
+impl TokenKeys {
+    /// The user of a request with a connection token in `Authorization: Bearer TOKEN`, the empty one for an anonymous token;
+    /// `None`: it has no token.
+    ///
+    /// # Errors
+    ///
+    /// The response to a request whose token does not count (401), which says why.
+    pub fn user_of(&self, request: &Request<'_>) -> Option<Result<String, Response>> {
+        let (scheme, given) = request.header("Authorization")?.trim().split_once(' ')?;
+        if !scheme.eq_ignore_ascii_case("Bearer") {
+            return None;
+        }
+        let refuse = |why: &str| Response::detailed(Refused::Token, why).header("WWW-Authenticate", "Bearer");
+        Some(match token::verify_connection(given.trim(), self, request.unix_seconds) {
+            Ok(token) if token.expire_at.is_some_and(|at| at <= request.unix_seconds) => {
+                Err(refuse("what the token gave is over (expire_at): get another"))
+            }
+            Ok(token) => Ok(token.user),
+            Err(error) => Err(refuse(&error.to_string())),
+        })
+    }
+}
+
+/// Who may use the API.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Access {
+    pub(super) key: ApiKey,
+    /// Everybody.
+    pub(super) insecure: bool,
 }
 
 /// Where a command's results are, among all that was found.
@@ -36,8 +88,10 @@ enum Plan {
     Failed(Failure),
     /// One task.
     One(usize),
-    /// A broadcast: a task each, but for those that are refused.
-    Each(Vec<Result<usize, Failure>>),
+    /// A publication: its task, and whether its channel keeps it.
+    Published(usize, bool),
+    /// A broadcast: the same for each, but for those that are refused.
+    Each(Vec<Result<(usize, bool), Failure>>),
 }
 
 /// A request's tasks, as they come together.
@@ -51,7 +105,7 @@ struct Plans {
 }
 
 /// The answer to a request that is the API's; `None` for all others, and for all when the API is off.
-pub(super) fn answer(access: &Access, has_history: bool, request: &Request<'_>) -> Option<Answer> {
+pub(super) fn answer(access: &Access, request: &Request<'_>) -> Option<Answer> {
     let segment = request.path().strip_prefix(PREFIX).filter(|_| access.is_on())?;
     let Some(method) = Method::of(segment) else {
         return Some(Response::refuse(404, "there is no such method of the server API").into());
@@ -62,13 +116,13 @@ pub(super) fn answer(access: &Access, has_history: bool, request: &Request<'_>) 
     if !access.lets_in(request) {
         return Some(Response::from(Refused::ApiKey).into());
     }
-    Some(match answer_read(method, has_history, request.body()) {
+    Some(match answer_read(method, &request.rules.topics, request.body()) {
         Ok(answer) => answer,
         Err(error) => Response::detailed(Refused::BadMessage, &format!("send this method's JSON: {error}")).into(),
     })
 }
 
-fn answer_read(method: Method, has_history: bool, body: &[u8]) -> Result<Answer, serde_json::Error> {
+fn answer_read(method: Method, rules: &Arc<RuleSet>, body: &[u8]) -> Result<Answer, serde_json::Error> {
     let (commands, parallel, is_batch) = match method {
         Method::Batch => {
             let (commands, parallel) = api::batch(body)?;
@@ -84,7 +138,7 @@ fn answer_read(method: Method, has_history: bool, body: &[u8]) -> Result<Answer,
     let mut names = Vec::with_capacity(commands.len());
     for command in commands {
         names.push(command.name());
-        plans.add(command, has_history);
+        plans.add(command, rules);
     }
     let Plans { plans, mut stages, .. } = plans;
     if parallel {
@@ -93,7 +147,7 @@ fn answer_read(method: Method, has_history: bool, body: &[u8]) -> Result<Answer,
     let finish: Finish = Box::new(move |mut found| {
         let mut answers = Answers::new(is_batch);
         for (name, plan) in names.into_iter().zip(plans) {
-            let outcome = outcome(&mut answers, plan, &mut found, has_history);
+            let outcome = outcome(&mut answers, plan, &mut found);
             answers.push(name, outcome);
         }
         Response::new(200).body("application/json", answers.finish())
@@ -103,19 +157,11 @@ fn answer_read(method: Method, has_history: bool, body: &[u8]) -> Result<Answer,
 
 impl Access {
     fn is_on(&self) -> bool {
-        self.insecure || !self.key.is_empty()
+        self.insecure || !self.key.is_none()
     }
 
-    /// Whether a request has the key. `X-API-Key` counts before `Authorization`.
     fn lets_in(&self, request: &Request<'_>) -> bool {
-        let given = match request.header("X-API-Key").filter(|given| !given.is_empty()) {
-            Some(given) => Some(given),
-            None => request.header("Authorization").and_then(|field| {
-                let (scheme, given) = field.trim().split_once(' ')?;
-                scheme.eq_ignore_ascii_case("apikey").then_some(given.trim())
-            }),
-        };
-        self.insecure || given.is_some_and(|given| same(&self.key, given.as_bytes()))
+        self.insecure || self.key.is_in(request) == Some(true)
     }
 }
 
@@ -127,34 +173,38 @@ fn same(a: &[u8], b: &[u8]) -> bool {
 
 impl Plans {
     /// Plans what a command asks for, behind all others.
-    fn add(&mut self, command: Command, has_history: bool) {
-        let plan = self.plan(command, has_history).unwrap_or_else(Plan::Failed);
+    fn add(&mut self, command: Command, rules: &RuleSet) {
+        let plan = self.plan(command, rules).unwrap_or_else(Plan::Failed);
         self.plans.push(plan);
     }
 
-    fn plan(&mut self, command: Command, has_history: bool) -> Result<Plan, Failure> {
-        let kept = || match has_history {
+    fn plan(&mut self, command: Command, rules: &RuleSet) -> Result<Plan, Failure> {
+        let kept = |topic: &TopicName| match rules.at(topic.as_str()).has_history() {
             true => Ok(()),
-            false => Err(Failure::new(ErrorCode::NotAvailable, "channels keep no history here")),
+            false => Err(Failure::new(ErrorCode::NotAvailable, "the channel keeps no history")),
         };
+        let mut publishes = None;
         let task = match command {
             Command::Publish(mut request) => {
-                let topic = api::topic(&request.channel)?;
-                Task::Publish(topic, Arc::new(request.publication(has_history)?))
+                let topic = topic(&request.channel, rules)?;
+                let has_history = rules.at(topic.as_str()).has_history();
+                request.check_history(has_history)?;
+                publishes = Some(has_history);
+                Task::Publish(topic, Arc::new(request.publication()?))
             }
-            Command::Broadcast(request) => return self.broadcast(request, has_history),
+            Command::Broadcast(request) => return self.broadcast(request, rules),
             Command::History(request) => {
-                let topic = api::topic(&request.channel)?;
-                kept()?;
+                let topic = topic(&request.channel, rules)?;
+                kept(&topic)?;
                 Task::Read(topic, request.question())
             }
             Command::HistoryRemove(request) => {
-                let topic = api::topic(&request.channel)?;
-                kept()?;
+                let topic = topic(&request.channel, rules)?;
+                kept(&topic)?;
                 Task::RemoveHistory(topic)
             }
-            Command::Presence(request) => Task::Presence(api::topic(&request.channel)?, true),
-            Command::PresenceStats(request) => Task::Presence(api::topic(&request.channel)?, false),
+            Command::Presence(request) => Task::Presence(topic(&request.channel, rules)?, true),
+            Command::PresenceStats(request) => Task::Presence(topic(&request.channel, rules)?, false),
             Command::Channels(request) if request.pattern.is_empty() => Task::Channels(Arc::new(|_| true)),
             Command::Channels(request) => {
                 let bad = |error| Failure::new(ErrorCode::BadRequest, error);
@@ -169,24 +219,27 @@ impl Plans {
         self.pay(cost)?;
         self.tasks += 1;
         self.stages.push_back(vec![task]);
-        Ok(Plan::One(self.tasks - 1))
+        let at = self.tasks - 1;
+        Ok(publishes.map_or(Plan::One(at), |has_history| Plan::Published(at, has_history)))
     }
 
     /// The same publication to many channels, those that cannot be left out.
-    fn broadcast(&mut self, mut request: PublishRequest, has_history: bool) -> Result<Plan, Failure> {
+    fn broadcast(&mut self, mut request: PublishRequest, rules: &RuleSet) -> Result<Plan, Failure> {
         let channels = std::mem::take(&mut request.channels);
         if channels.is_empty() {
             return Err(Failure::new(ErrorCode::BadRequest, "give `channels`, one at least"));
         }
         self.pay(channels.len())?;
-        let publication: Arc<Publication> = Arc::new(request.publication(has_history)?);
+        let publication: Arc<Publication> = Arc::new(request.publication()?);
         let mut stage = Vec::with_capacity(channels.len());
         let mut each = Vec::with_capacity(channels.len());
         for channel in channels {
-            each.push(api::topic(&channel).map(|topic| {
+            each.push(topic(&channel, rules).and_then(|topic| {
+                let has_history = rules.at(topic.as_str()).has_history();
+                request.check_history(has_history)?;
                 stage.push(Task::Publish(topic, Arc::clone(&publication)));
                 self.tasks += 1;
-                self.tasks - 1
+                Ok((self.tasks - 1, has_history))
             }));
         }
         self.stages.push_back(stage);
@@ -207,18 +260,34 @@ impl Plans {
     }
 }
 
+/// A channel's topic, if there are rules for it.
+fn topic(channel: &str, rules: &RuleSet) -> Result<TopicName, Failure> {
+    let topic = api::topic(channel)?;
+    if topic.as_str().len() > rules.max_length {
+        return Err(Failure::new(ErrorCode::BadRequest, format!("a channel has at most {} bytes", rules.max_length)));
+    }
+    match rules.of(channel) {
+        Some(_) => Ok(topic),
+        None => Err(Failure::new(ErrorCode::UnknownChannel, Denied::UnknownNamespace.to_string())),
+    }
+}
+
 /// A command's outcome, from what was found for it.
-fn outcome(answers: &mut Answers, plan: Plan, found: &mut [Found], has_history: bool) -> Result<Vec<u8>, Failure> {
+fn outcome(answers: &mut Answers, plan: Plan, found: &mut [Found]) -> Result<Vec<u8>, Failure> {
     let mut take =
         |at: usize| found.get_mut(at).map_or(Found::Waiting, |found| std::mem::replace(found, Found::Waiting));
-    let published = |found| match found {
+    let published = |found, has_history| match found {
         Found::Published(cursor) => Ok(api::published(cursor, has_history)),
         Found::Refused(refused) => Err(refused.into()),
         _ => Err(Failure::new(ErrorCode::Internal, "")),
     };
     match plan {
         Plan::Failed(failure) => Err(failure),
-        Plan::Each(each) => Ok(api::responses(each.into_iter().map(|at| published(take(at?))))),
+        Plan::Published(at, has_history) => published(take(at), has_history),
+        Plan::Each(each) => Ok(api::responses(each.into_iter().map(|planned| {
+            let (at, has_history) = planned?;
+            published(take(at), has_history)
+        }))),
         Plan::One(at) => match take(at) {
             Found::Read(resolved) => answers.history(&resolved),
             Found::Removed => Ok(b"{}".to_vec()),
@@ -230,7 +299,7 @@ fn outcome(answers: &mut Answers, plan: Plan, found: &mut [Found], has_history: 
                 Err(Failure::new(ErrorCode::LimitExceeded, detail))
             }
             Found::Census(census) => Ok(api::info(node(), &census)),
-            found => published(found),
+            Found::Waiting | Found::Published(_) => Err(Failure::new(ErrorCode::Internal, "")),
         },
     }
 }
@@ -265,11 +334,12 @@ mod tests {
             Command::read(Method::Broadcast, body.as_bytes()).unwrap()
         };
         let listing = || Command::read(Method::Channels, b"{}").unwrap();
-        plans.add(broadcast(API_TASKS_MAX + 1), true);
-        plans.add(broadcast(API_TASKS_MAX - API_LISTING_TASKS), true);
-        plans.add(listing(), true);
-        plans.add(listing(), true);
-        plans.add(broadcast(1), true);
+        let rules = RuleSet::open();
+        plans.add(broadcast(API_TASKS_MAX + 1), &rules);
+        plans.add(broadcast(API_TASKS_MAX - API_LISTING_TASKS), &rules);
+        plans.add(listing(), &rules);
+        plans.add(listing(), &rules);
+        plans.add(broadcast(1), &rules);
         let is_failed: Vec<_> = plans.plans.iter().map(|plan| matches!(plan, Plan::Failed(_))).collect();
         assert_eq!(is_failed, [true, false, false, true, true]);
         assert_eq!((plans.tasks, plans.stages.len()), (API_TASKS_MAX - API_LISTING_TASKS + 1, 2));
@@ -279,10 +349,10 @@ mod tests {
     fn what_a_broadcast_cannot_reach_is_left_out_and_said() {
         let mut plans = Plans::default();
         let body = br#"{"data":1,"channels":["a","with space","","b"]}"#;
-        plans.add(Command::read(Method::Broadcast, body).unwrap(), true);
+        plans.add(Command::read(Method::Broadcast, body).unwrap(), &RuleSet::open());
         let cursor = |text: &str| Found::Published(text.parse().unwrap());
         let mut found = [cursor("abcdefgh-1"), cursor("abcdefgh-2")];
-        let outcome = outcome(&mut Answers::new(false), plans.plans.remove(0), &mut found, true).unwrap();
+        let outcome = outcome(&mut Answers::new(false), plans.plans.remove(0), &mut found).unwrap();
         let outcome = String::from_utf8(outcome).unwrap();
         let order: Vec<_> = outcome.split("},{").map(|response| response.contains("\"error\"")).collect();
         assert_eq!(order, [false, true, true, false], "{outcome}");

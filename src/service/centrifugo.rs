@@ -1,6 +1,6 @@
 //! Centrifugo's client protocol beside a service of one's own.
 
-use super::api::{self, Access};
+use super::api::{self, Access, ApiKey};
 use super::{
     Accept, Answer, Answered, AnsweredKind, Close, ConnId, Connection, Decision, Join, Message, Request, Service,
     Started,
@@ -9,13 +9,14 @@ use super::{TokenKeys, Wish, topic};
 use crate::adapter::centrifugo::codec::Format;
 use crate::adapter::centrifugo::codes::DisconnectCode;
 use crate::adapter::centrifugo::session::{Effect, Output, Rules, Session, Tokens};
-use crate::config::SlowReaders;
+use crate::config::{RuleSet, SlowReaders};
 use crate::error::Refused;
 use crate::http::first;
 use crate::mem::Rng;
 use crate::time::Millis;
 use crate::topic::{Cursor, Encoding, TopicName};
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// Where sessions are opened.
@@ -44,7 +45,7 @@ const WEBSOCKET: &str = "/connection/websocket";
 ///     fn message(&mut self, _: &mut Connection<'_, ()>, _: Message<'_>) {}
 /// }
 ///
-/// let server = Server::new().start(|_| Centrifugo::new(Mine).client_publish(true))?;
+/// let server = Server::new().client_publish(true).start(|_| Centrifugo::new(Mine))?;
 /// server.run_until_signal(std::time::Duration::from_secs(5))?;
 /// # Ok::<(), throng::StartError>(())
 /// ```
@@ -71,7 +72,8 @@ pub enum Mounted<T> {
 }
 
 impl<S> Centrifugo<S> {
-    /// With the service beside it, and the defaults: everybody may connect and subscribe, nobody publish.
+    /// With the service beside it, and the defaults: everybody may connect. What clients may do with channels is the server's
+    /// to say ([`Server::topics`](crate::Server::topics)).
     pub fn new(inner: S) -> Self {
         Self {
             inner,
@@ -81,12 +83,8 @@ impl<S> Centrifugo<S> {
                 connect_timeout: Duration::from_secs(10),
                 command_bytes_max: 64 * 1024,
                 channels_max: 128,
-                channel_bytes_max: 255,
-                may_publish: false,
-                has_history: true,
-                force_recovery: false,
-                has_presence: false,
-                has_join_leave: false,
+                topics: Arc::new(RuleSet::open()),
+                personal: None,
                 tokens: Tokens::default(),
                 now: Millis::default(),
                 unix_seconds: 0,
@@ -97,18 +95,44 @@ impl<S> Centrifugo<S> {
         }
     }
 
-    /// Lets clients publish. Default: they may not (error 103).
+    /// Subscribes every user to a channel of its own, `#USER`, in this namespace or in none, when it connects
+    /// (`client.subscribe_to_user_personal_channel`). Default: off. A user whose name cannot be part of a topic's is turned
+    /// away (3500).
     #[must_use]
-    pub fn client_publish(mut self, may: bool) -> Self {
-        self.rules.may_publish = may;
+    pub fn personal_channel(mut self, namespace: &str) -> Self {
+        self.rules.personal = Some(namespace.into());
         self
     }
 
-    /// Lets every client come back to its position, whether or not it asks for that (`force_recovery`). Default: those that
-    /// ask.
+    /// How often a client is pinged, and how long it has to answer (`client.ping_interval`, `client.pong_timeout`); at least a
+    /// second each. Default: 25 s and 8 s.
     #[must_use]
-    pub fn force_recovery(mut self, force: bool) -> Self {
-        self.rules.force_recovery = force;
+    pub fn pings(mut self, interval: Duration, timeout: Duration) -> Self {
+        let second = Duration::from_secs(1);
+        self.rules.ping_interval = interval.max(2 * second);
+        self.rules.pong_timeout = timeout.clamp(second, self.rules.ping_interval);
+        self
+    }
+
+    /// How long a client has for its connect command (`client.stale_close_delay`). Default: 10 s.
+    #[must_use]
+    pub fn connect_timeout(mut self, timeout: Duration) -> Self {
+        self.rules.connect_timeout = timeout;
+        self
+    }
+
+    /// Most channels of a client (`client.channel_limit`); the server's
+    /// [`subscriptions_max`](crate::Server::subscriptions_max) bounds it too. Default: 128.
+    #[must_use]
+    pub fn channels_max(mut self, channels: usize) -> Self {
+        self.rules.channels_max = channels;
+        self
+    }
+
+    /// Longest command in bytes (`websocket.message_size_limit`). Default: 64 KiB.
+    #[must_use]
+    pub fn command_bytes_max(mut self, bytes: usize) -> Self {
+        self.rules.command_bytes_max = bytes;
         self
     }
 
@@ -116,7 +140,7 @@ impl<S> Centrifugo<S> {
     /// `Authorization: apikey KEY`. An empty key is none. Default: the API is off, and its URLs are the other service's.
     #[must_use]
     pub fn api_key(mut self, key: impl Into<Vec<u8>>) -> Self {
-        self.access.key = key.into().into();
+        self.access.key = ApiKey::new(key);
         self
     }
 
@@ -233,10 +257,9 @@ impl<S: Service> Centrifugo<S> {
         }
         let session = self.sessions.get_mut(&connection.id.slot)?;
         // The topics are the server's, and the time is the worker's.
-        let server = connection.rules;
-        self.rules.has_history = server.has_history;
-        self.rules.has_presence = server.presence;
-        self.rules.has_join_leave = server.join_leave;
+        if !Arc::ptr_eq(&self.rules.topics, &connection.rules.topics) {
+            self.rules.topics = Arc::clone(&connection.rules.topics);
+        }
         (self.rules.now, self.rules.unix_seconds) = (connection.now, connection.unix_seconds);
         let mut output = Output::default();
         let done = act(session, &self.rules, &mut output);
@@ -372,7 +395,7 @@ impl<S: Service> Service for Centrifugo<S> {
     }
 
     fn request(&mut self, request: &Request<'_>) -> Answer {
-        match api::answer(&self.access, request.rules.has_history, request) {
+        match api::answer(&self.access, request) {
             Some(answer) => answer,
             None => self.inner.request(request),
         }

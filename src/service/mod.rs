@@ -27,6 +27,8 @@ mod topic;
 #[cfg(feature = "centrifugo")]
 pub use crate::adapter::centrifugo::token::Keys as TokenKeys;
 #[cfg(feature = "centrifugo")]
+pub use api::ApiKey;
+#[cfg(feature = "centrifugo")]
 pub use centrifugo::{Centrifugo, Mounted};
 
 pub(crate) use errand::{Errand, Filter, Finish, Found, Task};
@@ -180,6 +182,9 @@ pub struct Request<'a> {
     pub(crate) id: ConnId,
     /// What the server was told of its topics, for protocols of the library's own.
     pub(crate) rules: &'a Rules,
+    /// The time of day, in seconds of Unix time.
+    #[cfg_attr(not(feature = "centrifugo"), expect(dead_code, reason = "for tokens"))]
+    pub(crate) unix_seconds: u64,
 }
 
 impl<'a> Request<'a> {

@@ -1,6 +1,7 @@
 //! Topics for services: what a request asks of one, and the URLs under which they are served.
 
 use super::{Accept, Decision, Errand, Request};
+use crate::config::{Denied, Right};
 use crate::error::Refused;
 use crate::http::{Field, Response, cross_origin, first, prefer_wait, wants_events};
 use crate::limits::WAIT_S_MAX;
@@ -200,6 +201,16 @@ pub struct TopicUrl {
     name: TopicName,
     /// Asks who is there.
     presence: bool,
+    who: Who,
+}
+
+/// Who asks.
+#[derive(Clone, Debug)]
+enum Who {
+    /// A client; the empty user is anonymous.
+    User(Box<str>),
+    /// The application's own server, which may do everything.
+    Application,
 }
 
 /// A refusal that names what is wrong with this request.
@@ -213,7 +224,67 @@ impl TopicUrl {
         let path = request.path().strip_prefix(PREFIX)?;
         let (segment, presence) = path.strip_suffix(PRESENCE).map_or((path, false), |segment| (segment, true));
         let name = TopicName::from_path_segment(segment.as_bytes());
-        Some(name.map(|name| Self { name, presence }).map_err(|error| refusal(Refused::BadTopic, error)))
+        let who = Who::User(Box::default());
+        Some(name.map(|name| Self { name, presence, who }).map_err(|error| refusal(Refused::BadTopic, error)))
+    }
+
+    /// Says who asks: this user. Default: an anonymous client.
+    #[must_use]
+    pub fn by(mut self, user: &str) -> Self {
+        self.who = Who::User(user.into());
+        self
+    }
+
+    /// Says that the application's own server asks, which may do everything.
+    #[must_use]
+    pub fn by_application(mut self) -> Self {
+        self.who = Who::Application;
+        self
+    }
+
+    /// Whether the client may publish by what it sends on a WebSocket that subscribes to the topic
+    /// ([`TopicRules::allow_publish`](crate::TopicRules::allow_publish)).
+    pub fn may_publish(&self, request: &Request<'_>) -> bool {
+        match &self.who {
+            Who::User(user) => request.rules.topics.may(Right::Publish, self.name.as_str(), user, true).is_ok(),
+            Who::Application => true,
+        }
+    }
+
+    /// Whether the client has these rights; to subscribe is the first that anybody needs.
+    fn check(&self, request: &Request<'_>, rights: &[Right]) -> Result<(), Response> {
+        let (rules, name) = (&*request.rules.topics, self.name.as_str());
+        if name.len() > rules.max_length {
+            let detail = format!("shorten the topic's name to at most {} bytes", rules.max_length);
+            return Err(refusal(Refused::BadTopic, detail));
+        }
+        for &right in rights {
+            let allowed = match (&self.who, right) {
+                (Who::Application, _) if rules.of(name).is_some() => Ok(()),
+                (Who::Application, _) => Err(Denied::UnknownNamespace),
+                (Who::User(user), Right::Subscribe) => rules.may_subscribe(name, user),
+                // Without rules, whoever reaches the server is its application.
+                (Who::User(_), Right::Publish) if rules.is_open() => Ok(()),
+                (Who::User(user), Right::History) => rules.may(right, name, user, true),
+                (Who::User(user), _) => rules.may(right, name, user, false),
+            };
+            match allowed {
+                Ok(()) => {}
+                Err(denied @ Denied::UnknownNamespace) => return Err(refusal(Refused::UnknownNamespace, denied)),
+                Err(denied) => return Err(refusal(Refused::Forbidden, denied)),
+            }
+        }
+        Ok(())
+    }
+
+    /// As whom a client subscribes; its id comes later. Most are nobody in particular.
+    fn member(&self) -> Option<Arc<Author>> {
+        match &self.who {
+            Who::User(user) if !user.is_empty() => {
+                Some(Arc::new(Author { client: Box::default(), user: user.clone(), info: Box::default() }))
+            }
+            _ => None,
+        }
     }
 
     /// The topic.
@@ -225,11 +296,16 @@ impl TopicUrl {
     /// `frames=json` one text frame that carries the cursor too.
     pub fn open<S>(self, request: &Request<'_>, mut accept: Accept<S>) -> Decision<S> {
         let query = request.query().unwrap_or("");
-        match frames(query).and_then(|frames| Ok((frames, since(query, Since::Latest)?))) {
+        let read = || {
+            let (frames, since) = (frames(query)?, since(query, Since::Latest)?);
+            let reads: &[Right] = if since == Since::Latest { &[Right::Subscribe] } else { READING };
+            self.check(request, reads).map(|()| (frames, since))
+        };
+        match read() {
             Ok((frames, since)) => {
-                let wanted = Wanted::Since(since);
+                let (wanted, member) = (Wanted::Since(since), self.member());
                 let encoding = frames.encoding();
-                accept.1 = Some(Join { name: self.name, wanted, skips: false, encoding, member: None });
+                accept.1 = Some(Join { name: self.name, wanted, skips: false, encoding, member });
                 accept.into()
             }
             Err(response) => response.headers(cross_origin(request)).into(),
@@ -239,16 +315,19 @@ impl TopicUrl {
     /// Answers any other request.
     pub fn answer(self, request: &Request<'_>) -> Answer {
         let asked = match request.method() {
-            "GET" if self.presence => Ok((Question::Presence(true), Reply::Presence)),
+            "GET" if self.presence => {
+                self.check(request, &[Right::Presence]).map(|()| (Question::Presence(true), Reply::Presence))
+            }
             "OPTIONS" => return options(request).into(),
             _ if self.presence => {
                 Err(Response::refuse(405, "who is there can only be asked: use GET").header("Allow", "GET, OPTIONS"))
             }
             "GET" => self.get(request),
-            "HEAD" => {
-                Ok((Question::Read(Read { limit: 0, ..Read::all(Wanted::Since(Since::Latest)) }), Reply::Position))
-            }
-            "POST" => post(request).map(|publication| (Question::Publish(publication), Reply::Published)),
+            "HEAD" => self.check(request, READING).map(|()| {
+                (Question::Read(Read { limit: 0, ..Read::all(Wanted::Since(Since::Latest)) }), Reply::Position)
+            }),
+            "POST" => (self.check(request, &[Right::Publish]).and_then(|()| post(request)))
+                .map(|publication| (Question::Publish(publication), Reply::Published)),
             _ => Err(refusal(Refused::MethodUnknown, Refused::MethodUnknown).header("Allow", ALLOW)),
         };
         match asked {
@@ -266,8 +345,12 @@ impl TopicUrl {
     fn get(&self, request: &Request<'_>) -> Result<(Question, Reply), Response> {
         let query = request.query().unwrap_or("");
         if wants_events(request) {
-            return Ok((Question::Read(Read::all(event_position(request)?)), Reply::Stream));
+            let wanted = event_position(request)?;
+            let is_new = matches!(wanted, Wanted::Since(Since::Latest));
+            self.check(request, if is_new { &[Right::Subscribe] } else { READING })?;
+            return Ok((Question::Read(Read { member: self.member(), ..Read::all(wanted) }), Reply::Stream));
         }
+        self.check(request, READING)?;
         let number = |name: &'static str| {
             let text = first(query, name).map_err(|error| refusal(Refused::BadParameter, error))?;
             let Some(text) = text else { return Ok(None) };
@@ -298,6 +381,9 @@ impl TopicUrl {
         Ok((Question::Read(Read { limit: read, ..Read::all(wanted) }), Reply::Poll { limit, wait }))
     }
 }
+
+/// What it takes to read what is kept.
+const READING: &[Right] = &[Right::Subscribe, Right::History];
 
 const ALLOW: &str = "GET, HEAD, POST, OPTIONS";
 

@@ -3,6 +3,7 @@
 use super::{
     Author, Copy, Cursor, Encoding, Epoch, Keys, Limits, Log, Members, Message, Publication, Since, Start, TopicName,
 };
+use crate::config::RuleSet;
 use crate::limits::{EXPIRY_LOOKS_MAX, ROOM_LOOKS_MAX};
 use slab::Slab;
 use std::collections::{HashMap, VecDeque};
@@ -13,20 +14,38 @@ mod survey;
 pub(crate) use survey::Census;
 
 /// What is kept of topics, on one worker.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Retention {
-    /// Of each.
-    pub(crate) log: Limits,
-    /// How long a quiet topic's epoch and offset outlive its messages, in milliseconds.
-    pub(crate) meta_ttl_ms: u64,
+    pub(crate) rules: Arc<RuleSet>,
     /// Topics that may have their home here.
     pub(crate) homes_max: usize,
 }
 
 impl Retention {
+    /// The same for every topic.
+    #[cfg(test)]
+    pub(crate) fn uniform(log: Limits, meta_ttl_ms: u64, homes_max: usize) -> Self {
+        use std::time::Duration;
+        let mut rules = RuleSet::open();
+        let topics = &mut rules.without_namespace;
+        (topics.history_size, topics.history_bytes) = (log.messages, log.bytes);
+        topics.history_ttl = Duration::from_millis(log.age_ms);
+        rules.history_meta_ttl = Duration::from_millis(meta_ttl_ms);
+        Self { rules: Arc::new(rules), homes_max }
+    }
+
     /// What stands beside a topic is not kept.
     fn of(&self, name: &TopicName) -> Limits {
-        if name.beside().is_some() { Limits { messages: 0, ..self.log } } else { self.log }
+        let rules = self.rules.at(name.as_str());
+        let is_kept = rules.has_history() && name.beside().is_none();
+        let age_ms = u64::try_from(rules.history_ttl.as_millis()).unwrap_or(u64::MAX);
+        Limits { messages: if is_kept { rules.history_size } else { 0 }, bytes: rules.history_bytes, age_ms }
+    }
+
+    /// How long a quiet topic's epoch and offset outlive its messages.
+    fn meta_ttl_ms(&self, name: &TopicName) -> u64 {
+        let ttl = self.rules.at(name.as_str()).history_meta_ttl.unwrap_or(self.rules.history_meta_ttl);
+        u64::try_from(ttl.as_millis()).unwrap_or(u64::MAX)
     }
 }
 
@@ -181,7 +200,8 @@ impl Topics {
         for _ in 0..(self.homes.len() / 64 + 1).min(EXPIRY_LOOKS_MAX) {
             let Some(name) = self.round.pop_front() else { break };
             let Some(home) = self.homes.get_mut(&name) else { continue };
-            if home.is_idle(now_ms) && now_ms.saturating_sub(home.touched_ms) >= self.retention.meta_ttl_ms {
+            let quiet_ms = now_ms.saturating_sub(home.touched_ms);
+            if home.is_idle(now_ms) && quiet_ms >= self.retention.meta_ttl_ms(&name) {
                 self.homes.remove(&name);
             } else {
                 self.round.push_back(name);

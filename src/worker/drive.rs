@@ -420,12 +420,12 @@ impl<S: Service, K: Kernel> Worker<S, K> {
     /// A frame from another thread. A client for which too much waits is closed rather than left out.
     pub(super) fn send_frame(&mut self, id: ConnId, frame: &[u8]) {
         let metrics = Arc::clone(&self.shared);
-        let rules = self.rules;
+        let queue_bytes_max = self.rules.queue_bytes_max;
         self.on_open(id, |conn, output| {
             if !conn.phase().is_open() {
                 return;
             }
-            if conn.queued() + output.len() + frame.len() > rules.queue_bytes_max {
+            if conn.queued() + output.len() + frame.len() > queue_bytes_max {
                 return conn.abort(Ended::new(End::SlowReader), output);
             }
             output.extend_from_slice(frame);

@@ -155,7 +155,9 @@ impl<S: Service, K: Kernel> Worker<S, K> {
                     self.remove_history(&name);
                     Found::Removed
                 }
-                Task::Presence(..) if !self.rules.presence => Found::Refused(Refused::NoPresence),
+                Task::Presence(name, _) if !self.rules.topics.at(name.as_str()).presence => {
+                    Found::Refused(Refused::NoPresence)
+                }
                 Task::Presence(name, list) => Found::Presence(self.topics.presence(&name, list), list),
                 Task::Census => Found::Census(Census {
                     clients: self.port().metrics.open.read(),

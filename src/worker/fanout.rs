@@ -146,7 +146,7 @@ impl<S: Service, K: Kernel> Worker<S, K> {
             if is_behind || suffix.next().is_none() {
                 return; // it goes on when the socket has taken that
             }
-            if self.rules.join_leave
+            if self.rules.any_join_leave
                 && let Some(name) = self.topics.name(place.topic).beside()
                 && !self.has_begun(subscriber.slot, name)
             {

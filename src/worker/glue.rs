@@ -63,7 +63,8 @@ impl<S: Service> Handler<S::State> for Glue<'_, S> {
         if let Err(refused) = self.origins.check(head) {
             return Verdict::Now(Err(refused.into()));
         }
-        match self.service.open(&Request { head, body: &[], peer, id: self.id, rules: self.rules }) {
+        let Self { id, rules, unix_seconds, .. } = *self;
+        match self.service.open(&Request { head, body: &[], peer, id, rules, unix_seconds }) {
             Decision::Now(Ok(Accept(opening, None))) => Verdict::Now(Ok(opening)),
             Decision::Now(Ok(Accept(opening, Some(join)))) => {
                 *self.asked = Some(asked_to_open(self.id, opening, join));
@@ -79,7 +80,8 @@ impl<S: Service> Handler<S::State> for Glue<'_, S> {
             return Some(refused.into());
         }
         self.metrics.requests.add(1);
-        match self.service.request(&Request { head, body, peer, id: self.id, rules: self.rules }).0 {
+        let Self { id, rules, unix_seconds, .. } = *self;
+        match self.service.request(&Request { head, body, peer, id, rules, unix_seconds }).0 {
             AnswerKind::Now(response) => Some(response),
             AnswerKind::Errand(errand) => {
                 self.wishes.push_back((self.id, Wish::Errand(errand)));

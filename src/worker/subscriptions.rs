@@ -50,7 +50,7 @@ impl<S: Service, K: Kernel> Worker<S, K> {
     pub(super) fn subscribe(&mut self, id: ConnId, join: Join) {
         let Join { name, wanted, skips, encoding, member } = join;
         // A session has another one beside each, if it wants to know who comes and goes; it counts for itself.
-        let most = self.rules.subscriptions_max * if self.rules.join_leave { 2 } else { 1 };
+        let most = self.rules.subscriptions_max * if self.rules.any_join_leave { 2 } else { 1 };
         let slot = id.slot;
         if !self.table.find(slot, id.serial).is_some_and(|entry| entry.conn.phase().is_open()) {
             return;
@@ -141,7 +141,7 @@ impl<S: Service, K: Kernel> Worker<S, K> {
             }
             _ => self.begin(id, nth, topic, &start),
         }
-        if self.rules.join_leave {
+        if self.rules.any_join_leave {
             self.push_all(id.slot, id.serial); // what stands beside the topic waited for it
         }
         if let (Some(gap), Some(encoding)) = (start.gap, reply.encoding()) {

@@ -163,11 +163,7 @@ impl Stage {
             tick_interval: None,
             seed: 1,
             origins: Arc::default(),
-            retention: Retention {
-                log: Limits { messages: 1000, bytes: 1 << 20, age_ms: 600_000 },
-                meta_ttl_ms: 86_400_000,
-                homes_max: 100,
-            },
+            retention: Retention::uniform(Limits { messages: 1000, bytes: 1 << 20, age_ms: 600_000 }, 86_400_000, 100),
             shared: Arc::new(Shared::new(Box::new([port]), 16, 1)),
         };
         Self { worker: Worker::new(kernel, Echo, setup, vec![()]).expect("it starts"), script }

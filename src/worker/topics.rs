@@ -155,15 +155,19 @@ fn who(presence: &Presence) -> Vec<u8> {
 impl<S: Service, K: Kernel> Worker<S, K> {
     /// Asks what a connection wants to know of a topic.
     pub(super) fn ask(&mut self, (name, mut question, mut ask): Asked<S::State>) {
-        if let (true, Question::Read(read)) = (self.rules.presence || self.rules.join_leave, &mut question)
+        let rules = self.rules.topics.at(name.as_str());
+        if let Question::Read(read) = &mut question
             && matches!(ask.reply, Reply::Open(_) | Reply::Stream)
         {
-            // A bare client has no name but what it is given here.
-            let client: Box<str> = format!("{:016x}{:016x}", self.rng.next(), self.rng.next()).into();
-            ask.client = Some(client.clone());
-            read.member = Some(Arc::new(Author { client, user: "".into(), info: Box::default() }));
+            let user = read.member.take().map_or_else(Box::default, |member| member.user.clone());
+            if rules.presence || rules.join_leave {
+                // A bare client has no name but what it is given here.
+                let client: Box<str> = format!("{:016x}{:016x}", self.rng.next(), self.rng.next()).into();
+                ask.client = Some(client.clone());
+                read.member = Some(Arc::new(Author { client, user, info: Box::default() }));
+            }
         }
-        if ask.reply == Reply::Presence && !self.rules.presence {
+        if ask.reply == Reply::Presence && !rules.presence {
             return self.reply(ask.id, &Response::from(Refused::NoPresence).headers(ask.headers));
         }
         if ask.reply.encoding().is_some() {
@@ -292,7 +296,7 @@ impl<S: Service, K: Kernel> Worker<S, K> {
 
     /// Somebody came or left: those who want to know are told, beside the topic.
     fn tell_change(&mut self, name: &TopicName, change: Change, member: Arc<Author>) {
-        if self.rules.join_leave {
+        if self.rules.topics.at(name.as_str()).join_leave {
             let publication = Publication::of_change(change, member);
             self.ask_home(name.live(), Question::Publish(publication), Asker::Nobody);
         }

@@ -272,16 +272,21 @@ pub(crate) fn topic(channel: &str) -> Result<TopicName, Failure> {
 }
 
 impl PublishRequest {
+    /// Whether it can be published to a channel that keeps its publications, or that does not.
+    pub(crate) fn check_history(&self, has_history: bool) -> Result<(), Failure> {
+        match self.skip_history && has_history {
+            true => {
+                let detail = "every publication to this channel is kept: `skip_history` cannot be";
+                Err(Failure::new(ErrorCode::NotAvailable, detail))
+            }
+            false => Ok(()),
+        }
+    }
+
     /// What is to be published.
-    pub(crate) fn publication(&mut self, has_history: bool) -> Result<Publication, Failure> {
+    pub(crate) fn publication(&mut self) -> Result<Publication, Failure> {
         if self.version != 0 {
             return Err(Failure::new(ErrorCode::NotAvailable, "publications have no `version` here"));
-        }
-        if self.skip_history && has_history {
-            return Err(Failure::new(
-                ErrorCode::NotAvailable,
-                "every publication is kept here: `skip_history` cannot be",
-            ));
         }
         let (format, data) = match (&*self.b64data, self.data.take()) {
             ("", Some(data)) => (Format::Json, data.into_string().into_bytes()),
@@ -450,7 +455,9 @@ mod tests {
             String::from_utf8(out).unwrap()
         };
         match Command::read(Method::Publish, body.as_bytes()) {
-            Ok(Command::Publish(mut request)) => request.publication(true).map_err(failed),
+            Ok(Command::Publish(mut request)) => {
+                request.check_history(true).and_then(|()| request.publication()).map_err(failed)
+            }
             other => Err(format!("{other:?}")),
         }
     }

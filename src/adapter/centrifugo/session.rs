@@ -19,6 +19,7 @@ use super::protocol::{
     Subscribed, Unsubscribe,
 };
 use super::push::{self, Published};
+use crate::config::RuleSet;
 use crate::error::Refused;
 use crate::limits::CENTRIFUGO_RECOVERED_BYTES;
 use crate::time::{Millis, Span, Tick};
@@ -38,17 +39,10 @@ pub(crate) struct Rules {
     pub(crate) connect_timeout: Duration,
     pub(crate) command_bytes_max: usize,
     pub(crate) channels_max: usize,
-    pub(crate) channel_bytes_max: usize,
-    /// Whether clients may publish.
-    pub(crate) may_publish: bool,
-    /// Whether topics keep messages, so that clients can come back to a position.
-    pub(crate) has_history: bool,
-    /// Whether every subscription can be recovered, whether or not its client asks for that.
-    pub(crate) force_recovery: bool,
-    /// Whether topics know who is there.
-    pub(crate) has_presence: bool,
-    /// Whether subscribers are told of each other's coming and going, if they ask to be.
-    pub(crate) has_join_leave: bool,
+    /// Who may do what with which channels.
+    pub(crate) topics: Arc<RuleSet>,
+    /// The namespace of the channels of their own that users are subscribed to, if they are.
+    pub(crate) personal: Option<Box<str>>,
     pub(crate) tokens: Tokens,
     /// The time as of this call, on the clock that does not go back.
     pub(crate) now: Millis,
@@ -325,12 +319,13 @@ impl Session {
         rules: &Rules,
         output: &mut Output,
     ) -> Result<(), DisconnectCode> {
-        let topic = self.channel(&request.channel)?.filter(|topic| topic.as_str().len() <= rules.channel_bytes_max);
+        let topic = self.channel(&request.channel)?.filter(|topic| topic.as_str().len() <= rules.topics.max_length);
         let refusal = match &topic {
             None => Some(ErrorCode::BadRequest),
             Some(topic) if self.channels.iter().any(|channel| channel.topic == *topic) => {
                 Some(ErrorCode::AlreadySubscribed)
             }
+            Some(topic) if rules.topics.of(topic.as_str()).is_none() => Some(ErrorCode::UnknownChannel),
             _ if self.channels.len() >= rules.channels_max => Some(ErrorCode::LimitExceeded),
             _ if request.tf.is_some() => Some(ErrorCode::BadRequest),
             _ if request.r#type != 0 => Some(ErrorCode::PermissionDenied),
@@ -347,21 +342,31 @@ impl Session {
                 return Ok(());
             }
         };
+        // Whoever may not come back to a position is not told one.
+        let ruled = rules.topics.at(topic.as_str());
+        let may_recover = ruled.may_recover(self.user());
+        let request = SubscribeRequest {
+            recover: request.recover && may_recover,
+            recoverable: request.recoverable && may_recover,
+            positioned: request.positioned && (may_recover || ruled.allow_positioning),
+            ..request
+        };
         self.ask(id, topic, request, rules, output);
         Ok(())
     }
 
     /// Asks the topic's home.
     fn ask(&mut self, id: u32, topic: TopicName, request: SubscribeRequest, rules: &Rules, output: &mut Output) {
-        let wanted = if !(request.recover && rules.has_history) {
+        let ruled = rules.topics.at(topic.as_str());
+        let wanted = if !(request.recover && ruled.has_history()) {
             Wanted::Since(Since::Latest)
         } else if request.epoch.is_empty() {
             Wanted::Offset(request.offset)
         } else {
             position(&request.epoch, request.offset)
         };
-        let member = (rules.has_presence || rules.has_join_leave).then(|| Arc::new(self.author()));
-        let joins = rules.has_join_leave && request.join_leave;
+        let member = (ruled.presence || ruled.join_leave).then(|| Arc::new(self.author()));
+        let joins = ruled.join_leave && (request.join_leave || ruled.force_push_join_leave);
         let mut next = Some(Effect::Subscribe { topic: topic.clone(), wanted, member });
         let latest = Wanted::Since(Since::Latest);
         let beside = joins.then(|| Effect::Subscribe { topic: topic.live(), wanted: latest, member: None });
@@ -402,7 +407,8 @@ impl Session {
             return start.from.offset;
         };
         let Asked { id, request, behind, .. } = *asked;
-        let recovered = request.recover && rules.has_history && start.gap.is_none();
+        let ruled = rules.topics.at(topic.as_str());
+        let recovered = request.recover && ruled.has_history() && start.gap.is_none();
         if request.flag & SubscribeRequest::REJECT_UNRECOVERED != 0 && request.recover && !recovered {
             self.leave(topic, output);
             self.fail(output, id, ErrorCode::UnrecoverablePosition);
@@ -411,9 +417,9 @@ impl Session {
         }
         let mut result = SubscribeResult { recovered, was_recovering: request.recover, ..SubscribeResult::default() };
         let (mut seen, mut bytes) = (start.from.offset, 0);
-        if rules.has_history {
-            result.recoverable = rules.force_recovery || request.recoverable || request.recover;
-            result.positioned = request.positioned || result.recoverable;
+        if ruled.has_history() {
+            result.recoverable = ruled.force_recovery || request.recoverable || request.recover;
+            result.positioned = ruled.force_positioning || request.positioned || result.recoverable;
         }
         if result.positioned {
             (result.epoch, result.offset) = (start.from.epoch.as_str().to_owned(), start.from.offset);

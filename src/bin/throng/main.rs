@@ -2,8 +2,10 @@
 
 #![deny(unsafe_code)]
 
+mod file;
 mod log;
 mod serve;
+mod settings;
 
 use clap::{Parser, Subcommand};
 use std::process::ExitCode;
@@ -36,12 +38,17 @@ fn main() -> ExitCode {
         Some(Command::Serve(options)) => options,
         None => cli.serve,
     };
-    log::install(options.log_level);
-    match serve::run(&options) {
+    let failed = |error: &dyn std::fmt::Display| {
+        eprintln!("throng: {error}");
+        ExitCode::FAILURE
+    };
+    let settings = match options.settings() {
+        Ok(settings) => settings,
+        Err(error) => return failed(&error),
+    };
+    log::install(settings.log_level.unwrap_or(::log::LevelFilter::Info));
+    match serve::run(&options, settings) {
         Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("throng: {error}");
-            ExitCode::FAILURE
-        }
+        Err(error) => failed(&error),
     }
 }

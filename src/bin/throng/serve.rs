@@ -1,13 +1,15 @@
 //! `throng serve`.
 
+use crate::file;
+use crate::settings::{Settings, Tokens};
 use log::LevelFilter;
 use std::error::Error;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 use throng::{
-    Accept, Answer, Centrifugo, Connection, Decision, Handle, Message, Mounted, Request, Response, Seat, Server,
-    Service, SlowReaders, TokenKeys, TopicUrl,
+    Accept, Allow, Answer, ApiKey, Centrifugo, Connection, Decision, Handle, Message, Mounted, Request, Response,
+    RuleSet, Seat, Server, Service, SlowReaders, TokenKeys, TopicUrl,
 };
 
 const MORE: &str = "\
@@ -23,12 +25,16 @@ WebSocket that is kept open, and echoed with --echo.
 
 Exit status: 0 after a signal, 1 when it cannot start or a worker fails, 2 for a wrong command line.";
 
-/// What can be set on the command line.
+/// What can be set on the command line, over what the file says.
 #[derive(clap::Args)]
 #[command(after_help = MORE)]
 pub(crate) struct Options {
-    /// Address to listen on; may be given several times, IPv4 and IPv6; port 0 is any free one
-    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8080")]
+    /// File with the settings (throng.toml), in Centrifugo's names: docs/centrifugo.md has them all. What is given on the
+    /// command line counts more
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Address to listen on; may be given several times, IPv4 and IPv6; port 0 is any free one [default: 127.0.0.1:8080]
+    #[arg(long, value_name = "ADDR")]
     listen: Vec<SocketAddr>,
     /// Worker threads, each with its own event loop [default: one per core, more where the connections
     /// would not fit into that many descriptor tables]
@@ -37,56 +43,58 @@ pub(crate) struct Options {
     /// Most connections at a time; the next one gets a 503 [default: what the descriptor tables hold]
     #[arg(long, value_name = "N")]
     max_connections: Option<usize>,
-    /// Longest message; a longer one ends the connection with close code 1009
-    #[arg(long, value_name = "BYTES", default_value_t = 64 * 1024)]
-    max_message: usize,
+    /// Longest message; a longer one ends the connection with close code 1009 [default: 65536]
+    #[arg(long, value_name = "BYTES")]
+    max_message: Option<usize>,
     /// Send every message back to its sender
     #[arg(long)]
     echo: bool,
-    /// A client that is silent this long is pinged (proxies drop idle connections after 30 s to 300 s)
-    #[arg(long, value_name = "S", default_value = "25", value_parser = seconds)]
-    ping_interval: Duration,
-    /// A pinged client that sends nothing for this long is closed (1011)
-    #[arg(long, value_name = "S", default_value = "20", value_parser = seconds)]
-    pong_timeout: Duration,
-    /// Time for a request's head to be complete, from accept, and again for its body
-    #[arg(long, value_name = "S", default_value = "10", value_parser = seconds)]
-    head_timeout: Duration,
-    /// A connection between two requests is closed after this time
-    #[arg(long, value_name = "S", default_value = "75", value_parser = seconds)]
-    idle_timeout: Duration,
+    /// A client that is silent this long is pinged (proxies drop idle connections after 30 s to 300 s) [default: 25]
+    #[arg(long, value_name = "S", value_parser = seconds)]
+    ping_interval: Option<Duration>,
+    /// A pinged client that sends nothing for this long is closed (1011) [default: 20]
+    #[arg(long, value_name = "S", value_parser = seconds)]
+    pong_timeout: Option<Duration>,
+    /// Time for a request's head to be complete, from accept, and again for its body [default: 10]
+    #[arg(long, value_name = "S", value_parser = seconds)]
+    head_timeout: Option<Duration>,
+    /// A connection between two requests is closed after this time [default: 75]
+    #[arg(long, value_name = "S", value_parser = seconds)]
+    idle_timeout: Option<Duration>,
     /// Let pages of this origin in, beside those of this host: https://app.example.com, or * for all; may be given several
     /// times
     #[arg(long, value_name = "ORIGIN")]
     allow_origin: Vec<String>,
-    /// Time for the client's close frame after ours
-    #[arg(long, value_name = "S", default_value = "3", value_parser = seconds)]
-    close_timeout: Duration,
-    /// A client that takes no byte for this long, while something waits for it, is reset
-    #[arg(long, value_name = "S", default_value = "30", value_parser = seconds)]
-    write_timeout: Duration,
-    /// At SIGTERM or SIGINT everybody is closed with 1001 (Centrifugo's clients with 3001), spread over this time; a second signal ends at once
-    #[arg(long, value_name = "S", default_value = "5", value_parser = seconds)]
-    drain: Duration,
-    /// Most messages that a topic keeps for those who come late or read slowly; 0: no history
-    #[arg(long, value_name = "N", default_value_t = 1000)]
-    history_size: usize,
-    /// Most bytes that a topic keeps
-    #[arg(long, value_name = "BYTES", default_value_t = 1024 * 1024)]
-    history_bytes: usize,
-    /// How long a topic keeps a message
-    #[arg(long, value_name = "S", default_value = "600", value_parser = seconds)]
-    history_ttl: Duration,
-    /// How long a topic's position outlives its messages, while nobody listens
-    #[arg(long, value_name = "S", default_value = "86400", value_parser = seconds)]
-    history_meta_ttl: Duration,
+    /// Time for the client's close frame after ours [default: 3]
+    #[arg(long, value_name = "S", value_parser = seconds)]
+    close_timeout: Option<Duration>,
+    /// A client that takes no byte for this long, while something waits for it, is reset [default: 30]
+    #[arg(long, value_name = "S", value_parser = seconds)]
+    write_timeout: Option<Duration>,
+    /// At SIGTERM or SIGINT everybody is closed with 1001 (Centrifugo's clients with 3001), spread over this time; a second
+    /// signal ends at once [default: 5]
+    #[arg(long, value_name = "S", value_parser = seconds)]
+    drain: Option<Duration>,
+    /// Most messages that a topic keeps for those who come late or read slowly; 0: no history [default: 1000]. This and
+    /// the rules of topics that follow are for those without a namespace, where a file has rules for namespaces
+    #[arg(long, value_name = "N")]
+    history_size: Option<usize>,
+    /// Most bytes that a topic keeps [default: 1048576]
+    #[arg(long, value_name = "BYTES")]
+    history_bytes: Option<usize>,
+    /// How long a topic keeps a message [default: 600]
+    #[arg(long, value_name = "S", value_parser = seconds)]
+    history_ttl: Option<Duration>,
+    /// How long a topic's position outlives its messages, while nobody listens [default: 86400]
+    #[arg(long, value_name = "S", value_parser = seconds)]
+    history_meta_ttl: Option<Duration>,
     /// A subscriber that reads so slowly that its next message is no longer kept is disconnected, or told of the gap and
-    /// skips to the newest
-    #[arg(long, value_name = "POLICY", value_enum, default_value_t = Slow::Disconnect)]
-    slow: Slow,
-    /// Most topics; one more takes the place of an idle one, or gets a 503
-    #[arg(long, value_name = "N", default_value_t = 1_000_000)]
-    max_topics: usize,
+    /// skips to the newest [default: disconnect]
+    #[arg(long, value_name = "POLICY", value_enum)]
+    slow: Option<Slow>,
+    /// Most topics; one more takes the place of an idle one, or gets a 503 [default: 1000000]
+    #[arg(long, value_name = "N")]
+    max_topics: Option<usize>,
     /// Have topics know who subscribes: GET /topics/NAME/presence
     #[arg(long)]
     presence: bool,
@@ -96,17 +104,18 @@ pub(crate) struct Options {
     /// Have Centrifugo's clients that ask for it told of each other's coming and going
     #[arg(long)]
     join_leave: bool,
-    /// Let clients publish to a topic by sending on its WebSocket
+    /// Let every client publish, to a topic by sending on its WebSocket
     #[arg(long)]
     client_publish: bool,
-    /// Serve Centrifugo's server API (POST /api/METHOD) to whoever sends the key that this file holds [default: the key in
-    /// the environment variable THRONG_API_KEY; without one the API is off]
+    /// Serve Centrifugo's server API (POST /api/METHOD) to whoever sends the key that this file holds, who may do
+    /// everything at a topic's URL too [default: the key in the environment variable THRONG_API_KEY; without one the API is
+    /// off]
     #[arg(long, value_name = "FILE")]
     api_key_file: Option<PathBuf>,
     /// Serve the server API without a key, to everybody
     #[arg(long)]
     api_insecure: bool,
-    /// File with the secret that the connection tokens of Centrifugo's clients are signed with (HS256); clients then need
+    /// File with the secret that the connection tokens of clients are signed with (HS256); Centrifugo's clients then need
     /// one [default: the environment's THRONG_TOKEN_SECRET, if any]
     #[arg(long, value_name = "FILE")]
     token_secret_file: Option<PathBuf>,
@@ -123,9 +132,9 @@ pub(crate) struct Options {
     /// Keep each worker on one core
     #[arg(long)]
     pin: bool,
-    /// Least important lines to log: off, error, warn, info, debug
-    #[arg(long, value_name = "LEVEL", default_value = "info")]
-    pub(crate) log_level: LevelFilter,
+    /// Least important lines to log: off, error, warn, info, debug [default: info]
+    #[arg(long, value_name = "LEVEL")]
+    log_level: Option<LevelFilter>,
 }
 
 #[derive(Clone, Copy, clap::ValueEnum)]
@@ -158,47 +167,172 @@ fn secret(file: Option<&Path>, variable: &str) -> Result<Option<Vec<u8>>, String
     Ok(Some(secret.to_vec()))
 }
 
+/// Sets what was given.
+fn over<T>(setting: &mut T, given: Option<T>) {
+    if let Some(given) = given {
+        *setting = given;
+    }
+}
+
+impl Options {
+    /// The settings: the defaults, the file's over them, and over those what was given here.
+    pub(crate) fn settings(&self) -> Result<Settings, String> {
+        let mut settings = Settings::default();
+        if let Some(file) = &self.config {
+            let name = file.display().to_string();
+            let text = std::fs::read_to_string(file).map_err(|error| format!("{name}: {error}"))?;
+            file::apply(&mut settings, &name, &text)?;
+        }
+        let s = &mut settings;
+        if !self.listen.is_empty() {
+            (s.listen, s.address, s.port) = (self.listen.clone(), None, None);
+        }
+        over(&mut s.workers, self.workers.map(Some));
+        over(&mut s.connections_max, self.max_connections.map(Some));
+        over(&mut s.message_bytes_max, self.max_message);
+        over(&mut s.ping_interval, self.ping_interval);
+        over(&mut s.pong_timeout, self.pong_timeout);
+        over(&mut s.head_timeout, self.head_timeout);
+        over(&mut s.idle_timeout, self.idle_timeout);
+        over(&mut s.close_timeout, self.close_timeout);
+        over(&mut s.write_timeout, self.write_timeout);
+        over(&mut s.drain, self.drain);
+        over(&mut s.topics_max, self.max_topics);
+        over(&mut s.log_level, self.log_level.map(Some));
+        over(&mut s.slow_readers, self.slow.map(SlowReaders::from));
+        s.origins.extend(self.allow_origin.iter().cloned());
+        s.shared_descriptors |= self.shared_fds;
+        s.pin |= self.pin;
+        self.rules(&mut s.topics);
+        self.access(s)?;
+        Ok(settings)
+    }
+
+    fn rules(&self, topics: &mut RuleSet) {
+        over(&mut topics.history_meta_ttl, self.history_meta_ttl);
+        let rules = &mut topics.without_namespace;
+        over(&mut rules.history_size, self.history_size);
+        over(&mut rules.history_bytes, self.history_bytes);
+        over(&mut rules.history_ttl, self.history_ttl);
+        rules.presence |= self.presence;
+        rules.join_leave |= self.join_leave;
+        rules.force_recovery |= self.force_recovery;
+        if self.client_publish {
+            rules.allow_publish = Allow::EVERYBODY;
+        }
+    }
+
+    /// Who may come in.
+    fn access(&self, s: &mut Settings) -> Result<(), String> {
+        over(&mut s.api_key, secret(self.api_key_file.as_deref(), "THRONG_API_KEY")?);
+        over(&mut s.tokens.secret, secret(self.token_secret_file.as_deref(), "THRONG_TOKEN_SECRET")?);
+        let subscriptions = self.subscription_token_secret_file.as_deref();
+        if let Some(secret) = secret(subscriptions, "THRONG_SUBSCRIPTION_TOKEN_SECRET")? {
+            (s.subscription_tokens.secret, s.has_subscription_tokens) = (secret, true);
+        }
+        if s.has_subscription_tokens && s.subscription_tokens.secret.is_empty() {
+            return Err("client.subscription_token is enabled: give its hmac_secret_key too".to_owned());
+        }
+        s.api_insecure |= self.api_insecure;
+        s.anonymous |= self.allow_anonymous;
+        // Where tokens are looked at, they guard what is private, by whatever way one comes.
+        if s.topics.is_open() && !(s.tokens.secret.is_empty() && s.subscription_tokens.secret.is_empty()) {
+            s.topics.private_prefix = "$".to_owned();
+        }
+        Ok(())
+    }
+}
+
+impl From<Slow> for SlowReaders {
+    fn from(slow: Slow) -> Self {
+        match slow {
+            Slow::Disconnect => Self::Disconnect,
+            Slow::Skip => Self::Skip,
+        }
+    }
+}
+
+impl Tokens {
+    /// What tokens are checked with, if there is a secret.
+    fn keys(&self) -> Option<TokenKeys> {
+        let mut keys = (!self.secret.is_empty()).then(|| TokenKeys::new(&self.secret))?;
+        if !self.previous.is_empty() {
+            keys = keys.previous(&self.previous, self.previous_until);
+        }
+        if !self.audience.is_empty() {
+            keys = keys.audience(&self.audience);
+        }
+        if !self.issuer.is_empty() {
+            keys = keys.issuer(&self.issuer);
+        }
+        Some(keys)
+    }
+}
+
 /// Topics at their URLs; any other path is a WebSocket that is echoed, or swallowed.
 struct Front {
     echo: bool,
-    client_publish: bool,
-    handle: Handle<Mounted<bool>>,
+    api_key: ApiKey,
+    /// What the tokens of bare clients are checked with.
+    tokens: Option<TokenKeys>,
+    handle: Handle<Mounted<Bare>>,
+}
+
+/// A WebSocket that speaks no protocol of its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Bare {
+    /// It has no topic.
+    Loose,
+    /// It subscribes to a topic.
+    Reader,
+    /// What it sends is published, too.
+    Writer,
 }
 
 impl Front {
-    fn new(seat: &Seat<Mounted<bool>>, echo: bool, client_publish: bool) -> Self {
-        Self { echo, client_publish, handle: seat.handle().clone() }
+    /// The topic that a request names, and who asks.
+    fn topic(&self, request: &Request<'_>) -> Option<Result<TopicUrl, Response>> {
+        Some(TopicUrl::of(request)?.and_then(|topic| match self.api_key.is_in(request) {
+            Some(true) => Ok(topic.by_application()),
+            Some(false) => Err(Response::refuse(401, "this is not the server's API key")),
+            None => match self.tokens.as_ref().and_then(|tokens| tokens.user_of(request)) {
+                Some(user) => Ok(topic.by(&user?)),
+                None => Ok(topic),
+            },
+        }))
     }
 }
 
 impl Service for Front {
-    /// Whether it subscribes to a topic.
-    type State = bool;
+    type State = Bare;
 
-    fn open(&mut self, request: &Request<'_>) -> Decision<bool> {
-        match TopicUrl::of(request) {
-            Some(Ok(topic)) => topic.open(request, Accept::new(true)),
+    fn open(&mut self, request: &Request<'_>) -> Decision<Bare> {
+        match self.topic(request) {
+            Some(Ok(topic)) => {
+                let state = if topic.may_publish(request) { Bare::Writer } else { Bare::Reader };
+                topic.open(request, Accept::new(state))
+            }
             Some(Err(refusal)) => refusal.into(),
-            None => Accept::new(false).into(),
+            None => Accept::new(Bare::Loose).into(),
         }
     }
 
-    fn message(&mut self, connection: &mut Connection<'_, bool>, message: Message<'_>) {
+    fn message(&mut self, connection: &mut Connection<'_, Bare>, message: Message<'_>) {
         match *connection.state() {
-            true if self.client_publish => {
+            Bare::Writer => {
                 if let Some(topic) = connection.topic().cloned() {
                     connection.publish(&topic, message);
                 }
             }
-            true => connection.close(1008, "clients may not publish here: POST to the topic's URL"),
+            Bare::Reader => connection.close(1008, "clients may not publish here: POST to the topic's URL"),
             // An echo always fits: reading pauses long before the queue is full.
-            false if self.echo => drop(connection.send(message)),
-            false => {}
+            Bare::Loose if self.echo => drop(connection.send(message)),
+            Bare::Loose => {}
         }
     }
 
     fn request(&mut self, request: &Request<'_>) -> Answer {
-        if let Some(topic) = TopicUrl::of(request) {
+        if let Some(topic) = self.topic(request) {
             return topic.map_or_else(Answer::from, |topic| topic.answer(request));
         }
         let response = match (request.path(), request.method()) {
@@ -218,61 +352,69 @@ impl Service for Front {
     }
 }
 
-/// Serves until a signal.
-pub(crate) fn run(options: &Options) -> Result<(), Box<dyn Error>> {
+/// The server, as it is set.
+fn server(settings: &Settings) -> Server {
     let mut server = Server::new()
-        .message_bytes_max(options.max_message)
-        .ping_interval(options.ping_interval)
-        .pong_timeout(options.pong_timeout)
-        .head_timeout(options.head_timeout)
-        .idle_timeout(options.idle_timeout)
-        .topics_max(options.max_topics)
-        .history_meta_ttl(options.history_meta_ttl)
-        .presence(options.presence)
-        .join_leave(options.join_leave)
-        .slow_readers(match options.slow {
-            Slow::Disconnect => SlowReaders::Disconnect,
-            Slow::Skip => SlowReaders::Skip,
-        })
-        .history(options.history_size, options.history_bytes, options.history_ttl)
-        .close_timeout(options.close_timeout)
-        .write_timeout(options.write_timeout)
-        .shared_descriptors(options.shared_fds)
-        .pin(options.pin);
-    for &address in &options.listen {
+        .message_bytes_max(settings.message_bytes_max)
+        .ping_interval(settings.ping_interval)
+        .pong_timeout(settings.pong_timeout)
+        .head_timeout(settings.head_timeout)
+        .idle_timeout(settings.idle_timeout)
+        .close_timeout(settings.close_timeout)
+        .write_timeout(settings.write_timeout)
+        .topics(settings.topics.clone())
+        .topics_max(settings.topics_max)
+        .subscriptions_max(settings.channels_max)
+        .slow_readers(settings.slow_readers)
+        .shared_descriptors(settings.shared_descriptors)
+        .pin(settings.pin);
+    for address in settings.addresses() {
         server = server.listen(address);
     }
-    for origin in &options.allow_origin {
+    for origin in &settings.origins {
         server = server.allow_origin(origin);
     }
-    if let Some(workers) = options.workers {
+    if let Some(workers) = settings.workers {
         server = server.workers(workers);
     }
-    if let Some(connections) = options.max_connections {
+    if let Some(connections) = settings.connections_max {
         server = server.connections_max(connections);
     }
-    let (echo, client_publish) = (options.echo, options.client_publish);
-    let force_recovery = options.force_recovery;
-    let (api_key, api_insecure) = (secret(options.api_key_file.as_deref(), "THRONG_API_KEY")?, options.api_insecure);
-    let tokens = secret(options.token_secret_file.as_deref(), "THRONG_TOKEN_SECRET")?;
-    let subscription_tokens =
-        secret(options.subscription_token_secret_file.as_deref(), "THRONG_SUBSCRIPTION_TOKEN_SECRET")?;
-    let anonymous = options.allow_anonymous;
-    let running = server.start(move |seat| {
-        let mut service = Centrifugo::new(Front::new(seat, echo, client_publish))
-            .client_publish(client_publish)
-            .force_recovery(force_recovery)
-            .api_key(api_key.clone().unwrap_or_default())
-            .api_insecure(api_insecure)
-            .anonymous(anonymous);
-        if let Some(secret) = &tokens {
-            service = service.tokens(TokenKeys::new(secret));
-        }
-        if let Some(secret) = &subscription_tokens {
-            service = service.subscription_tokens(TokenKeys::new(secret));
-        }
-        service
-    })?;
+    if let Some(bytes) = settings.queue_bytes_max {
+        server = server.queue_bytes_max(bytes);
+    }
+    server
+}
+
+/// A worker's service, as it is set.
+fn service(settings: &Settings, echo: bool, seat: &Seat<Mounted<Bare>>) -> Centrifugo<Front> {
+    let (tokens, api_key) = (settings.tokens.keys(), ApiKey::new(&*settings.api_key));
+    let front = Front { echo, api_key, tokens: tokens.clone(), handle: seat.handle().clone() };
+    let mut service = Centrifugo::new(front)
+        .pings(settings.client_ping_interval, settings.client_pong_timeout)
+        .connect_timeout(settings.client_connect_timeout)
+        .channels_max(settings.channels_max)
+        .command_bytes_max(settings.message_bytes_max)
+        .api_key(&*settings.api_key)
+        .api_insecure(settings.api_insecure)
+        .anonymous(settings.anonymous)
+        .insecure(settings.insecure);
+    if let Some(keys) = tokens {
+        service = service.tokens(keys);
+    }
+    if let Some(keys) = settings.subscription_tokens.keys().filter(|_| settings.has_subscription_tokens) {
+        service = service.subscription_tokens(keys);
+    }
+    if settings.has_personal_channel {
+        service = service.personal_channel(&settings.personal_namespace);
+    }
+    service
+}
+
+/// Serves until a signal.
+pub(crate) fn run(options: &Options, settings: Settings) -> Result<(), Box<dyn Error>> {
+    let (server, drain, echo) = (server(&settings), settings.drain, options.echo);
+    let running = server.start(move |seat| service(&settings, echo, seat))?;
     let (workers, most) = (running.workers(), running.connections_max());
     for address in running.addresses() {
         log::info!(
@@ -280,7 +422,7 @@ pub(crate) fn run(options: &Options) -> Result<(), Box<dyn Error>> {
             env!("CARGO_PKG_VERSION")
         );
     }
-    running.run_until_signal(options.drain)?;
+    running.run_until_signal(drain)?;
     log::info!("throng stopped");
     Ok(())
 }

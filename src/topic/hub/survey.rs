@@ -57,7 +57,7 @@ mod tests {
     #[test]
     fn a_survey_finds_in_slices_who_is_listened_to() {
         let log = Limits { messages: 10, bytes: 1 << 20, age_ms: u64::MAX };
-        let mut topics = Topics::new(Retention { log, meta_ttl_ms: 1000, homes_max: 100 });
+        let mut topics = Topics::new(Retention::uniform(log, 1000, 100));
         let names: Vec<_> = (0..10).map(|number| TopicName::new(&format!("t{number}")).unwrap()).collect();
         for (number, name) in names.iter().enumerate() {
             topics.asking(name);
@@ -85,8 +85,8 @@ mod tests {
     #[test]
     fn where_history_was_removed_no_copy_starts_a_reader() {
         let log = Limits { messages: 10, bytes: 1 << 20, age_ms: u64::MAX };
-        let retention = Retention { log, meta_ttl_ms: 1000, homes_max: 100 };
-        let (mut home, mut worker) = (Topics::new(retention), Topics::new(retention));
+        let retention = Retention::uniform(log, 1000, 100);
+        let (mut home, mut worker) = (Topics::new(retention.clone()), Topics::new(retention));
         let name = TopicName::new("t").unwrap();
         worker.asking(&name);
         let resolved = home.resolve(&name, Read::all(Wanted::Since(Since::Latest)), Some(1), 0, || 1).unwrap();

@@ -9,7 +9,7 @@ fn name(text: &str) -> TopicName {
 }
 
 fn topics(log: Limits, homes_max: usize) -> Topics {
-    Topics::new(Retention { log, meta_ttl_ms: 86_400_000, homes_max })
+    Topics::new(Retention::uniform(log, 86_400_000, homes_max))
 }
 
 fn text(number: u64) -> Publication {

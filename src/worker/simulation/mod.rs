@@ -16,7 +16,7 @@ mod truth;
 mod wire;
 
 use super::*;
-use crate::config::{Config, SlowReaders};
+use crate::config::{Config, RuleSet, SlowReaders};
 use crate::mem::{Mailbox, Permits};
 use crate::metrics::Metrics;
 use crate::service::{Accept, Answer, Connection, Decision, Message, Request, TopicUrl};
@@ -145,7 +145,9 @@ impl Shape {
         };
         let config = if self.hasty { hasty } else { Config::default() };
         let slow_readers = if self.skips { SlowReaders::Skip } else { SlowReaders::Disconnect };
-        Config { slow_readers, presence: self.presence, ..config }.rules().expect("these are right")
+        let mut topics = RuleSet::open();
+        topics.without_namespace.presence = self.presence;
+        Config { slow_readers, topics, ..config }.rules().expect("these are right")
     }
 
     fn promise(&self) -> Promise {
@@ -197,11 +199,7 @@ impl World {
                 tick_interval: shape.ticks.then_some(Duration::from_secs(1)),
                 seed: rng.next(),
                 origins: Arc::default(),
-                retention: Retention {
-                    log: shape.history,
-                    meta_ttl_ms: 24 * 60 * 60 * 1000,
-                    homes_max: shape.topics_max,
-                },
+                retention: Retention::uniform(shape.history, 24 * 60 * 60 * 1000, shape.topics_max),
                 shared: Arc::clone(&shared),
             };
             let listeners: Vec<Listener> = vec![kernel.listener()];

@@ -17,6 +17,7 @@ use super::super::protocol::{
 };
 use super::super::token::{self, ConnectionToken, Keys, SubscribeOptions, SubscriptionToken, TokenError};
 use super::{Effect, Output, Rules, Session};
+use crate::config::Denied;
 use crate::error::Refused;
 use crate::limits::CENTRIFUGO_EXPIRED_S;
 use crate::time::Tick;
@@ -24,7 +25,7 @@ use crate::topic::{Author, TopicName};
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-/// What a channel's name starts with that is not for everybody (`channel.private_prefix`).
+/// What a channel's name starts with that is not for everybody, where no rules say so (`channel.private_prefix`).
 const PRIVATE_PREFIX: char = '$';
 
 /// How tokens are looked at.
@@ -119,7 +120,7 @@ impl Session {
             }
             (_, Some(keys)) => keys,
         };
-        let ConnectionToken { user, expire_at, info, subs, .. } =
+        let ConnectionToken { user, expire_at, info, mut subs, .. } =
             match token::verify_connection(token, keys, rules.unix_seconds) {
                 Ok(token) => token,
                 Err(TokenError::Expired) => return Ok(Err(ErrorCode::TokenExpired)),
@@ -127,6 +128,13 @@ impl Session {
             };
         if is_past(expire_at, rules) {
             return Ok(Err(ErrorCode::Expired));
+        }
+        if subs.keys().any(|channel| rules.topics.of(channel).is_none()) {
+            log::debug!("session {}: the token subscribes to a channel of no namespace that is here", self.client());
+            return Ok(Err(ErrorCode::UnknownChannel));
+        }
+        if let Some(namespace) = rules.personal.as_ref().filter(|_| !user.is_empty()) {
+            subs.entry(rules.topics.personal(namespace, &user)).or_default();
         }
         let (user, info) = (user.into(), info.into());
         self.identity = Some(Box::new(Identity { user, info, expire_at, ..Identity::default() }));
@@ -147,7 +155,7 @@ impl Session {
         Author { client: self.client().into(), user, info }
     }
 
-    fn user(&self) -> &str {
+    pub(super) fn user(&self) -> &str {
         self.identity.as_ref().map_or("", |identity| &identity.user)
     }
 
@@ -260,7 +268,16 @@ impl Session {
         }
         if token.is_empty() {
             let is_private = topic.as_str().starts_with(PRIVATE_PREFIX) && rules.tokens.for_subscriptions().is_some();
-            return Ok(if is_private { Err(ErrorCode::PermissionDenied) } else { Ok(()) });
+            let allowed = match rules.topics.may_subscribe(topic.as_str(), self.user()) {
+                Ok(()) if rules.topics.is_open() && is_private => Err(Denied::Private),
+                Err(Denied::UnknownNamespace) => return Ok(Err(ErrorCode::UnknownChannel)),
+                _ if rules.tokens.insecure => Ok(()),
+                allowed => allowed,
+            };
+            return Ok(allowed.map_err(|denied| {
+                log::debug!("session {}: may not subscribe to {topic}: {denied}", self.client());
+                ErrorCode::PermissionDenied
+            }));
         }
         if rules.tokens.insecure {
             return Ok(Ok(()));

@@ -6,9 +6,10 @@ use super::super::protocol::{
 };
 use super::super::push::{self, Published};
 use super::{Effect, Output, Rules, Session, error, position};
+use crate::config::{Denied, Right};
 use crate::error::Refused;
 use crate::limits::{CENTRIFUGO_HISTORY_BYTES, CENTRIFUGO_HISTORY_MAX};
-use crate::topic::{Author, Presence, Publication, Read, Resolved, Since, Wanted};
+use crate::topic::{Author, Presence, Publication, Read, Resolved, Since, TopicName, Wanted};
 
 /// In a tag, above the command's id: the members were asked for, not only their number.
 const LIST: u64 = 1 << 32;
@@ -28,8 +29,12 @@ impl Session {
         }
         match topic {
             None => self.fail(output, id, ErrorCode::BadRequest),
-            Some(_) if !rules.may_publish || r#type != 0 => self.fail(output, id, ErrorCode::PermissionDenied),
+            Some(_) if r#type != 0 => self.fail(output, id, ErrorCode::PermissionDenied),
             Some(topic) => {
+                if let Err(code) = self.may(Right::Publish, &topic, rules) {
+                    self.fail(output, id, code);
+                    return Ok(());
+                }
                 let Ok(kind) = push::kind_of(self.format, &data) else {
                     self.fail(output, id, ErrorCode::BadRequest);
                     return Ok(());
@@ -48,11 +53,17 @@ impl Session {
         rules: &Rules,
         output: &mut Output,
     ) -> Result<(), DisconnectCode> {
-        let topic = self.channel(&request.channel)?;
-        let Some(topic) = topic.filter(|_| rules.has_history) else {
-            let code = if rules.has_history { ErrorCode::BadRequest } else { ErrorCode::NotAvailable };
-            self.fail(output, id, code);
-            return Ok(());
+        let topic = match self.channel(&request.channel)?.ok_or(ErrorCode::BadRequest) {
+            Ok(topic) if !rules.topics.at(topic.as_str()).has_history() => Err(ErrorCode::NotAvailable),
+            Ok(topic) => self.may(Right::History, &topic, rules).map(|()| topic),
+            Err(code) => Err(code),
+        };
+        let topic = match topic {
+            Ok(topic) => topic,
+            Err(code) => {
+                self.fail(output, id, code);
+                return Ok(());
+            }
         };
         let wanted = match &request.since {
             None if request.reverse => Wanted::Since(Since::Latest),
@@ -74,14 +85,27 @@ impl Session {
         rules: &Rules,
         output: &mut Output,
     ) -> Result<(), DisconnectCode> {
-        match self.channel(channel)? {
-            _ if !rules.has_presence => self.fail(output, id, ErrorCode::NotAvailable),
-            None => self.fail(output, id, ErrorCode::BadRequest),
-            Some(topic) => {
+        let topic = match self.channel(channel)?.ok_or(ErrorCode::BadRequest) {
+            Ok(topic) if !rules.topics.at(topic.as_str()).presence => Err(ErrorCode::NotAvailable),
+            Ok(topic) => self.may(Right::Presence, &topic, rules).map(|()| topic),
+            Err(code) => Err(code),
+        };
+        match topic {
+            Err(code) => self.fail(output, id, code),
+            Ok(topic) => {
                 output.effects.push(Effect::Presence { topic, list, tag: u64::from(id) | (LIST * u64::from(list)) });
             }
         }
         Ok(())
+    }
+
+    /// Whether the client has this right.
+    fn may(&self, right: Right, topic: &TopicName, rules: &Rules) -> Result<(), ErrorCode> {
+        let is_subscriber = self.channels.iter().any(|channel| channel.topic == *topic && channel.asked.is_none());
+        rules.topics.may(right, topic.as_str(), self.user(), is_subscriber).map_err(|denied| match denied {
+            Denied::UnknownNamespace => ErrorCode::UnknownChannel,
+            _ => ErrorCode::PermissionDenied,
+        })
     }
 
     /// Who is there.

@@ -3,6 +3,7 @@
 use super::super::codec::Format;
 use super::super::codes::DisconnectCode;
 use super::super::session::{Effect, Output, Rules, Session, Tokens};
+use crate::config::{Allow, RuleSet, TopicRules};
 use crate::error::Refused;
 use crate::time::Millis;
 use crate::topic::{Cursor, Gap, Message, Publication, Resolved, Since, Start, TopicName, Wanted};
@@ -18,16 +19,20 @@ pub(super) fn rules() -> Rules {
         connect_timeout: 10 * SECOND,
         command_bytes_max: 1000,
         channels_max: 3,
-        channel_bytes_max: 20,
-        may_publish: true,
-        has_history: true,
-        force_recovery: false,
-        has_presence: false,
-        has_join_leave: false,
+        topics: ruled(|rules| rules.allow_publish = Allow::EVERYBODY),
+        personal: None,
         tokens: Tokens::default(),
         now: Millis(0),
         unix_seconds: 0,
     }
+}
+
+/// Rules that allow everything but what is taken back.
+pub(super) fn ruled(change: impl FnOnce(&mut TopicRules)) -> Arc<RuleSet> {
+    let mut topics = RuleSet::open();
+    topics.max_length = 20;
+    change(&mut topics.without_namespace);
+    Arc::new(topics)
 }
 
 pub(super) fn topic(name: &str) -> TopicName {
@@ -227,7 +232,7 @@ fn who_comes_back_is_told_what_it_missed_or_that_it_cannot_be_had() {
 #[test]
 fn without_history_there_is_no_position() {
     let mut script = Script::connected();
-    script.rules.has_history = false;
+    script.rules.topics = ruled(|rules| rules.history_size = 0);
     let asked =
         r#"{"id":2,"subscribe":{"channel":"a","recover":true,"recoverable":true,"positioned":true,"offset":3}}"#;
     assert!(matches!(script.say(asked).1[..], [Effect::Subscribe { wanted: Wanted::Since(Since::Latest), .. }]));
@@ -259,7 +264,7 @@ fn what_nobody_handles_is_said() {
         let (replies, effects) = script.say(&format!(r#"{{"id":9,{command}}}"#));
         assert!(replies.starts_with(r#"{"id":9,"error":{"code":108,"#) && effects.is_empty(), "{replies}");
     }
-    script.rules.may_publish = false;
+    script.rules.topics = ruled(|_| ());
     assert!(script.say(r#"{"id":9,"publish":{"channel":"a","data":1}}"#).0.contains("\"code\":103"));
     assert_disconnects(&script.say(r#"{"send":{"data":1}}"#).1, DisconnectCode::NotAvailable);
     for bad in ["{", "[]", r#"{"id":1,"nothing":{}}"#, r#"{"id":1,"publish":{"channel":"a"}}"#, &"x".repeat(2000)] {
@@ -300,7 +305,7 @@ fn who_lags_subscribes_again_or_is_disconnected() {
 #[test]
 fn who_wants_to_know_who_comes_is_told_of_itself() {
     let mut script = Script::connected();
-    script.rules.has_join_leave = true;
+    script.rules.topics = ruled(|rules| rules.join_leave = true);
     let (_, effects) = script.say(r#"{"id":2,"subscribe":{"channel":"a","join_leave":true}}"#);
     assert!(matches!(&effects[..], [Effect::Subscribe { topic, member: None, .. }] if topic.beside() == Some("a")));
     let beside = topic("a").live();
@@ -316,7 +321,7 @@ fn who_wants_to_know_who_comes_is_told_of_itself() {
 fn recovery_is_given_to_all_where_it_is_forced() {
     for force_recovery in [false, true] {
         let mut script = Script::connected();
-        script.rules.force_recovery = force_recovery;
+        script.rules.topics = ruled(|rules| rules.force_recovery = force_recovery);
         script.say(r#"{"id":2,"subscribe":{"channel":"a"}}"#);
         let reply = script.start_here("a").0;
         assert_eq!(reply.contains(r#""recoverable":true,"epoch":"abcdefgh","offset":7"#), force_recovery, "{reply}");

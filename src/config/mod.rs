@@ -6,7 +6,13 @@ use crate::limits::{
 };
 use crate::time::Span;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
+
+mod rules;
+
+pub use rules::{Allow, RuleSet, TopicRules};
+pub(crate) use rules::{Denied, Right};
 
 /// The settings behind [`Server`](crate::Server)'s methods, which document them.
 #[derive(Clone, Debug)]
@@ -27,13 +33,9 @@ pub(crate) struct Config {
     pub(crate) backlog: u16,
     pub(crate) origins: Vec<String>,
     pub(crate) topics_max: usize,
-    /// Messages, bytes and age of what a topic keeps.
-    pub(crate) history: (usize, usize, Duration),
-    pub(crate) history_meta_ttl: Duration,
+    pub(crate) topics: RuleSet,
     pub(crate) subscriptions_max: usize,
     pub(crate) slow_readers: SlowReaders,
-    pub(crate) presence: bool,
-    pub(crate) join_leave: bool,
     pub(crate) shared_descriptors: bool,
     pub(crate) pin: bool,
 }
@@ -57,12 +59,9 @@ impl Default for Config {
             backlog: 4096,
             origins: Vec::new(),
             topics_max: 1_000_000,
-            history: (1000, 1024 * 1024, Duration::from_secs(600)),
-            history_meta_ttl: Duration::from_secs(24 * 60 * 60),
+            topics: RuleSet::open(),
             subscriptions_max: 128,
             slow_readers: SlowReaders::Disconnect,
-            presence: false,
-            join_leave: false,
             shared_descriptors: false,
             pin: false,
         }
@@ -70,7 +69,7 @@ impl Default for Config {
 }
 
 /// What a connection's state machine is told about the server it runs in. Durations are in ticks.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Rules {
     pub(crate) head_timeout: Span,
     pub(crate) idle_timeout: Span,
@@ -83,11 +82,9 @@ pub(crate) struct Rules {
     pub(crate) queue_bytes_max: usize,
     pub(crate) subscriptions_max: usize,
     pub(crate) slow_readers: SlowReaders,
-    /// Whether topics keep messages for those who come back.
-    pub(crate) has_history: bool,
-    /// Whether topics know who subscribes.
-    pub(crate) presence: bool,
-    pub(crate) join_leave: bool,
+    pub(crate) topics: Arc<RuleSet>,
+    /// Whether any topic has its subscribers told of each other.
+    pub(crate) any_join_leave: bool,
 }
 
 /// What becomes of a subscriber that reads so slowly that its next message is no longer kept.
@@ -164,6 +161,7 @@ impl Config {
                 return fail(format!("the {name} cannot be {duration:?}: from 0.1 s to a day"));
             }
         }
+        self.topics.check()?;
         Ok(Rules {
             head_timeout: Span::covering(self.head_timeout),
             idle_timeout: Span::covering(self.idle_timeout),
@@ -176,9 +174,8 @@ impl Config {
             queue_bytes_max,
             subscriptions_max: self.subscriptions_max,
             slow_readers: self.slow_readers,
-            has_history: self.history.0 > 0,
-            presence: self.presence,
-            join_leave: self.join_leave,
+            topics: Arc::new(self.topics.clone()),
+            any_join_leave: self.topics.any_join_leave(),
         })
     }
 
