@@ -142,6 +142,13 @@ class Tab:
             raise AssertionError(failure.get("exception", {}).get("description", failure["text"]))
         return result["result"].get("value")
 
+    def requested(self) -> list[str]:
+        """The URLs that the page asked for so far, but for those of WebSockets."""
+        return [
+            parameters["request"]["url"]
+            for parameters in self._reported("Network.requestWillBeSent")
+        ]
+
     def statuses(self, count: int) -> list[int]:
         """Of all answers over HTTP and refused WebSockets so far, once there are `count`.
 

@@ -127,12 +127,48 @@ def killed_and_restarted(start):
     return killed_and_restarted
 
 
+class Example:
+    """A running program of `examples`, which prints its address."""
+
+    def __init__(self, log_path: Path, name: str, *arguments: str | Path):
+        with open(log_path, "w") as log:
+            self.process = subprocess.Popen(
+                [THRONG.parent / "examples" / name, *arguments], stdout=log, stderr=log
+            )
+        said = lambda: re.search(r"open http://(\S+)/", log_path.read_text())  # noqa: E731
+        eventually(f"{name} listens", lambda: said() is not None)
+        self.address = said()[1]
+
+    def kill(self) -> None:
+        self.process.kill()
+        self.process.wait()
+
+    def end(self) -> None:
+        self.process.send_signal(signal.SIGTERM)
+        self.process.wait(START_S_MAX)
+
+
+@pytest.fixture
+def example(tmp_path):
+    """`example("chat", "127.0.0.1:0")` runs one."""
+    started = []
+
+    def example(name: str, *arguments: str | Path) -> Example:
+        started.append(Example(tmp_path / f"{name}-{len(started)}.log", name, *arguments))
+        return started[-1]
+
+    yield example
+    for each in started:
+        if each.process.poll() is None:
+            each.end()
+
+
 @pytest.fixture
 def proxy():
     """`proxy(server)` stands between the server and whoever is given its address."""
     proxies = []
 
-    def proxy(server: Throng, bytes_max=None) -> Proxy:
+    def proxy(server: Throng | Example, bytes_max=None) -> Proxy:
         proxies.append(Proxy(server.address, bytes_max))
         return proxies[-1]
 

@@ -24,6 +24,8 @@ class Proxy:
         self.address = f"127.0.0.1:{self.listener.getsockname()[1]}"
         self.requests: list[bytes] = []
         """What each connection's client said first."""
+        self.lets_in = True
+        """Whether new connections get to the server; else they are closed at once."""
         self.lock = threading.Lock()
         self.open: set[tuple[socket.socket, socket.socket]] = set()
         threading.Thread(target=self._accept, daemon=True).start()
@@ -45,6 +47,9 @@ class Proxy:
         with contextlib.suppress(OSError):  # the listener is closed
             while True:
                 client, _ = self.listener.accept()
+                if not self.lets_in:
+                    client.close()
+                    continue
                 try:
                     server = socket.create_connection(self.upstream)
                 except OSError:

@@ -1,49 +1,16 @@
 """The chat of `examples`, in a real browser."""
 
-import re
-import signal
-import subprocess
-
 import pytest
 
 from chromium import Chromium
-from conftest import START_S_MAX, THRONG, eventually
+from conftest import eventually
 
 pytestmark = pytest.mark.browser
 
-CHAT = THRONG.parent / "examples" / "chat"
-
-
-class Chat:
-    def __init__(self, log_path, address: str = "127.0.0.1:0"):
-        self.log_path = log_path
-        with open(log_path, "w") as log:
-            self.process = subprocess.Popen([CHAT, address], stdout=log, stderr=log)
-        said = lambda: re.search(r"open http://(\S+)/", log_path.read_text())  # noqa: E731
-        eventually("the chat listens", lambda: said() is not None)
-        self.address = said()[1]
-
-    def kill(self) -> None:
-        self.process.kill()
-        self.process.wait()
-
-    def end(self) -> None:
-        self.process.send_signal(signal.SIGTERM)
-        self.process.wait(START_S_MAX)
-
 
 @pytest.fixture
-def chats(tmp_path):
-    started = []
-
-    def start(address: str = "127.0.0.1:0") -> Chat:
-        started.append(Chat(tmp_path / f"chat-{len(started)}.log", address))
-        return started[-1]
-
-    yield start
-    for chat in started:
-        if chat.process.poll() is None:
-            chat.end()
+def chats(example):
+    return lambda address="127.0.0.1:0": example("chat", address)
 
 
 @pytest.fixture(scope="module")

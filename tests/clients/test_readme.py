@@ -1,11 +1,17 @@
-"""The `curl` lines of README's quick start, as they stand: each does what its comment says."""
+"""The commands and the JavaScript of README, as they stand: each does what is said of it."""
 
+import contextlib
 import json
+import queue
 import re
+import shlex
 import subprocess
+import threading
 from pathlib import Path
 
-from conftest import eventually
+import pytest
+
+from conftest import NODE_ENV, eventually
 from drivers import STEP_S_MAX
 
 README = Path(__file__).parents[2] / "README.md"
@@ -13,11 +19,20 @@ ADDRESS = "127.0.0.1:8080"
 CURSOR = r"[A-Za-z0-9]{8}-\d+"
 
 
-def quick_start() -> dict[str, str]:
+def blocks(title: str, language: str) -> list[str]:
+    """Of a section."""
+    section = README.read_text().split(f"\n## {title}\n")[1].split("\n## ")[0]
+    return re.findall(rf"^```{language}\n(.*?)^```", section, re.MULTILINE | re.DOTALL)
+
+
+def curl_lines(title: str) -> dict[str, str]:
     """Comment to line."""
-    section = README.read_text().split("\n## Quick start\n")[1].split("\n## ")[0]
-    blocks = re.findall(r"^```sh\n(.*?)^```", section, re.MULTILINE | re.DOTALL)
-    lines = [line for block in blocks for line in block.splitlines() if line.startswith("curl ")]
+    lines = [
+        line
+        for block in blocks(title, "sh")
+        for line in block.splitlines()
+        if line.startswith("curl ")
+    ]
     assert all(ADDRESS in line for line in lines), lines
     return {line.partition(" # ")[2].strip(): line for line in lines}
 
@@ -53,7 +68,7 @@ def answer(printed: str) -> tuple[int, str, list]:
 def test_each_line_does_what_its_comment_says(start):
     server = start(echo=False)
     shell = Shell(server.address)
-    lines = quick_start()
+    lines = curl_lines("Quick start")
 
     publish = lines.pop("publish; the answer is its cursor")
     cursors = []
@@ -103,3 +118,65 @@ def test_each_line_does_what_its_comment_says(start):
     server.signal()
     heard = listener.communicate(timeout=STEP_S_MAX)[0]
     assert heard.count("data: hello\n") == len(cursors) - 2  # all but the first, and one above
+
+
+SDKS = "With Centrifugo's SDKs"
+
+
+class Script:
+    """JavaScript of the README under Node, with the address of a running server."""
+
+    def __init__(self, source: str, address: str, folder: Path):
+        (folder / "node_modules").symlink_to(NODE_ENV / "node_modules")
+        # What Node 22 has of its own.
+        (folder / "websocket.cjs").write_text("globalThis.WebSocket ??= require('ws');")
+        (folder / "news.mjs").write_text(source.replace(ADDRESS, address))
+        self.process = subprocess.Popen(
+            ["node", "--require", "./websocket.cjs", "news.mjs"],
+            cwd=folder,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        self.lines: queue.Queue[str] = queue.Queue()
+        threading.Thread(target=self._read, daemon=True).start()
+
+    def _read(self) -> None:
+        for line in self.process.stdout:
+            self.lines.put(line.rstrip("\n"))
+
+    def prints(self) -> str:
+        return self.lines.get(timeout=STEP_S_MAX)
+
+    def close(self) -> None:
+        self.process.kill()
+        self.process.wait()
+
+
+@pytest.mark.node
+def test_the_javascript_hears_what_the_commands_publish(
+    start, killed_and_restarted, tmp_path, monkeypatch
+):
+    (serve,) = [
+        line for block in blocks(SDKS, "sh") for line in block.splitlines() if " -- serve " in line
+    ]
+    key, *command = shlex.split(serve)
+    monkeypatch.setenv(*key.split("="))
+    options = command[command.index("serve") + 1 :]
+    server = start(*options, echo=False)
+    shell, lines = Shell(server.address), curl_lines(SDKS)
+    (source,) = blocks(SDKS, "js")
+    with contextlib.closing(Script(source, server.address, tmp_path)) as script:
+        assert script.prints() == "1 { from: 'JavaScript' }"
+        answer = json.loads(shell.run(lines.pop("the server API")))
+        assert answer["result"]["offset"] == 2
+        assert script.prints() == "2 { n: 1 }"
+        publish = lines.pop("the topic's URL")
+        assert re.fullmatch(CURSOR, json.loads(shell.run(publish))["id"])
+        assert script.prints() == "3 { n: 2 }"
+        present = json.loads(shell.run(lines.pop("who is there")))
+        assert len(present["clients"]) == 1, present
+        assert lines == {}, "there are lines in the README that nothing here knows"
+        killed_and_restarted(server, *options)
+        assert script.prints() == "what was missed is no longer kept"
+        shell.run(publish)
+        assert script.prints() == "1 { n: 2 }"
