@@ -32,7 +32,7 @@ fn ask(peer: &mut Raw, method: &str, fields: &str, body: &str) -> Response {
 fn call(peer: &mut Raw, method: &str, body: &Value) -> Value {
     let answer = ask(peer, method, "", &body.to_string());
     assert_eq!((answer.status, answer.field("Content-Type")), (200, Some("application/json")), "{answer:?}");
-    serde_json::from_slice(&answer.body).unwrap()
+    serde_json::from_str(&untimed(std::str::from_utf8(&answer.body).unwrap())).unwrap()
 }
 
 #[track_caller]
@@ -70,7 +70,7 @@ fn session(server: &Throng, channel: &str) -> Raw {
 }
 
 fn said(peer: &mut Raw) -> Value {
-    serde_json::from_slice(&peer.frame().payload).unwrap()
+    serde_json::from_str(&untimed(std::str::from_utf8(&peer.frame().payload).unwrap())).unwrap()
 }
 
 fn poll(server: &Throng, target: &str) -> String {

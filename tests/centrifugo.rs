@@ -33,7 +33,7 @@ impl Client {
     }
 
     fn hear(&mut self) -> String {
-        String::from_utf8(self.raw.frame().payload).unwrap()
+        untimed(&String::from_utf8(self.raw.frame().payload).unwrap())
     }
 
     /// The reply to a command, without what stands around it.
@@ -134,7 +134,7 @@ fn a_slow_session_is_disconnected_or_subscribes_again() {
                 assert_eq!((expected, &frame.payload[..2]), ("3008", &3008_u16.to_be_bytes()[..]));
                 break;
             }
-            let push = String::from_utf8(frame.payload).unwrap();
+            let push = untimed(&String::from_utf8(frame.payload).unwrap());
             if push.contains("\"unsubscribe\"") {
                 assert_eq!(between(&push, "\"code\":", ","), expected);
                 assert!(client.subscribe("t").contains("\"offset\":200"));

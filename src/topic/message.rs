@@ -102,6 +102,8 @@ pub(crate) struct Message {
     pub(crate) payload: Box<[u8]>,
     /// When it was appended, on the clock of the log.
     pub(crate) time_ms: u64,
+    /// The same as the time of day, in milliseconds of Unix time; 0: not known.
+    pub(crate) unix_ms: u64,
     encodings: [OnceLock<Arc<[u8]>>; STORED],
 }
 
@@ -117,9 +119,10 @@ impl Message {
 
     /// A message. A [`Publication`] has seen to it that the payload is of its kind.
     pub(crate) fn new(topic: TopicName, cursor: Cursor, is_kept: bool, publication: Publication, time_ms: u64) -> Self {
-        let Publication { kind, payload, author, change, tags, .. } = publication;
+        let Publication { kind, payload, author, change, tags, unix_ms, .. } = publication;
         debug_assert!(kind == Kind::Bytes || std::str::from_utf8(&payload).is_ok());
-        Self { topic, cursor, is_kept, author, change, tags, kind, payload, time_ms, encodings: Default::default() }
+        let encodings = Default::default();
+        Self { topic, cursor, is_kept, author, change, tags, kind, payload, time_ms, unix_ms, encodings }
     }
 
     /// The bytes it counts for in the bound of a log.

@@ -28,11 +28,13 @@ pub struct Publication {
     pub(crate) author: Option<Arc<Author>>,
     pub(crate) change: Option<Change>,
     pub(crate) tags: Option<Box<Tags>>,
+    /// When it was published, in milliseconds of Unix time; 0: nobody said.
+    pub(crate) unix_ms: u64,
 }
 
 impl Publication {
     pub(crate) fn new(kind: Kind, payload: Box<[u8]>) -> Self {
-        Self { kind, payload, key: None, author: None, change: None, tags: None }
+        Self { kind, payload, key: None, author: None, change: None, tags: None, unix_ms: 0 }
     }
 
     /// Somebody came, or left.

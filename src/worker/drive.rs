@@ -139,6 +139,7 @@ impl<S: Service, K: Kernel> Worker<S, K> {
 
     /// Lays a connection out to be handled.
     fn desk(&mut self, slot: u32, serial: u64) -> Option<Desk<'_, S, K>> {
+        let unix_seconds = self.unix_ms() / 1000;
         let entry = self.table.find(slot, serial)?;
         let topic = entry.subscription().map(|subscription| self.topics.name(subscription.topic()));
         let glue = Glue {
@@ -154,7 +155,7 @@ impl<S: Service, K: Kernel> Worker<S, K> {
             rules: &self.rules,
             id: ConnId { worker: self.index, slot, serial },
             now: self.now,
-            unix_seconds: self.unix_seconds,
+            unix_seconds,
         };
         let (scratch, output) = (&mut *self.scratch, &mut self.output);
         Some(Desk { entry, glue, rules: &self.rules, tick: self.now.tick(), scratch, output })

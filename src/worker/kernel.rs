@@ -31,8 +31,8 @@ pub(crate) trait Kernel {
     fn wait(&mut self, timeout: Option<Duration>, events: &mut Vec<Event>) -> io::Result<()>;
     /// The time, which does not go back.
     fn now(&mut self) -> Millis;
-    /// The time of day, in seconds since 1970.
-    fn unix_seconds(&mut self) -> u64;
+    /// The time of day, in milliseconds since 1970.
+    fn unix_ms(&mut self) -> u64;
     /// Reports a listener's readiness under `token`.
     fn register_listener(&mut self, listener: &Self::Listener, token: u64) -> io::Result<()>;
     /// Reports a socket's readiness, both directions, under `token`, until it is closed.
@@ -91,8 +91,10 @@ impl Kernel for Machine {
         Millis(u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX))
     }
 
-    fn unix_seconds(&mut self) -> u64 {
-        SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs())
+    fn unix_ms(&mut self) -> u64 {
+        SystemTime::now()
+            .duration_since(SystemTime::UNIX_EPOCH)
+            .map_or(0, |since| u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
     }
 
     fn register_listener(&mut self, listener: &Listener, token: u64) -> io::Result<()> {

@@ -133,8 +133,8 @@ pub(crate) struct Worker<S: Service, K: Kernel> {
     /// The time as responses carry it, and the second that it was made in.
     date: Date,
     date_second: u64,
-    /// The time of day then, in seconds of Unix time.
-    unix_seconds: u64,
+    /// The time of day at the start of the worker's clock, in milliseconds of Unix time; looked at every second.
+    unix_start_ms: u64,
 }
 
 impl<S: Service, K: Kernel> Worker<S, K> {
@@ -148,7 +148,7 @@ impl<S: Service, K: Kernel> Worker<S, K> {
         for (index, listener) in listeners.iter().enumerate() {
             kernel.register_listener(listener, listener_token(index))?;
         }
-        let (now, unix_seconds) = (kernel.now(), kernel.unix_seconds());
+        let (now, unix_ms) = (kernel.now(), kernel.unix_ms());
         let live = Arc::clone(&setup.shared.ports[usize::from(setup.index)].live);
         Ok(Self {
             kernel,
@@ -183,9 +183,9 @@ impl<S: Service, K: Kernel> Worker<S, K> {
             aborted: false,
             log: LogBudget::default(),
             origins: setup.origins,
-            date: imf_fixdate(unix_seconds),
+            date: imf_fixdate(unix_ms / 1000),
             date_second: now.0 / 1000,
-            unix_seconds,
+            unix_start_ms: unix_ms.saturating_sub(now.0),
         })
     }
 
@@ -194,6 +194,11 @@ impl<S: Service, K: Kernel> Worker<S, K> {
         while self.turn()? {}
         self.give_up_permit();
         Ok(())
+    }
+
+    /// The time of day, in milliseconds of Unix time.
+    fn unix_ms(&self) -> u64 {
+        self.unix_start_ms.saturating_add(self.now.0)
     }
 
     /// One turn; `false` after the last.
@@ -205,8 +210,8 @@ impl<S: Service, K: Kernel> Worker<S, K> {
         self.port().metrics.turns.add(1);
         if self.date_second != self.now.0 / 1000 {
             self.date_second = self.now.0 / 1000;
-            self.unix_seconds = self.kernel.unix_seconds();
-            self.date = imf_fixdate(self.unix_seconds);
+            self.unix_start_ms = self.kernel.unix_ms().saturating_sub(self.now.0);
+            self.date = imf_fixdate(self.unix_ms() / 1000);
         }
 
         for index in 0..self.events.len() {

@@ -84,8 +84,8 @@ impl Kernel for Scripted {
         Millis(self.0.borrow().now)
     }
 
-    fn unix_seconds(&mut self) -> u64 {
-        784_111_777
+    fn unix_ms(&mut self) -> u64 {
+        784_111_777_000
     }
 
     fn register_listener(&mut self, (): &(), _: u64) -> io::Result<()> {

@@ -303,7 +303,8 @@ impl<S: Service, K: Kernel> Worker<S, K> {
     }
 
     /// This is the topic's home: appends, and sends the message to whoever listens.
-    pub(super) fn publish_here(&mut self, name: &TopicName, publication: Publication) -> Result<Cursor, Refused> {
+    pub(super) fn publish_here(&mut self, name: &TopicName, mut publication: Publication) -> Result<Cursor, Refused> {
+        publication.unix_ms = self.unix_ms();
         let (now, rng) = (self.now.0, &mut self.rng);
         let published = self.topics.publish(name, publication, now, || rng.next());
         let (cursor, message) = published.map_err(|_| Refused::TopicsFull)?;

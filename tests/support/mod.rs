@@ -37,6 +37,21 @@ pub(crate) fn throughout(span: Duration, mut check: impl FnMut()) {
     }
 }
 
+/// What was said, without the times of publications, which have to be now.
+#[track_caller]
+pub(crate) fn untimed(said: &str) -> String {
+    const MEMBER: &str = ",\"time\":";
+    let (mut rest, mut out) = (said, String::new());
+    while let Some((before, after)) = rest.split_once(MEMBER) {
+        let (digits, after) = after.split_at(after.find(|c: char| !c.is_ascii_digit()).expect("more follows"));
+        let now = std::time::UNIX_EPOCH.elapsed().expect("after 1970").as_millis();
+        assert!(digits.parse::<u128>().is_ok_and(|time| now.abs_diff(time) < 60_000), "{said}");
+        out.push_str(before);
+        rest = after;
+    }
+    out + rest
+}
+
 pub(crate) const fn millis(n: u64) -> Duration {
     Duration::from_millis(n)
 }

@@ -27,7 +27,8 @@ impl<'a> From<&'a Message> for Published<'a> {
     fn from(message: &'a Message) -> Self {
         let Message { kind, ref payload, cursor, is_kept, .. } = *message;
         let (info, tags) = (message.author.as_deref().map(client_info), message.tags.as_deref());
-        Self { kind, payload, offset: if is_kept { cursor.offset } else { 0 }, time_ms: 0, info, tags }
+        let time_ms = i64::try_from(message.unix_ms).unwrap_or(i64::MAX);
+        Self { kind, payload, offset: if is_kept { cursor.offset } else { 0 }, time_ms, info, tags }
     }
 }
 

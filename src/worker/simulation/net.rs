@@ -361,8 +361,8 @@ impl Kernel for Simulated {
         Millis(self.net.borrow().now)
     }
 
-    fn unix_seconds(&mut self) -> u64 {
-        784_111_777 + self.net.borrow().now / 1000
+    fn unix_ms(&mut self) -> u64 {
+        784_111_777_000 + self.net.borrow().now
     }
 
     fn register_listener(&mut self, _: &Listener, token: u64) -> io::Result<()> {
