@@ -149,7 +149,6 @@ fn what_cannot_be_read_is_refused() {
         ("publish", json!({"channel": "a"}), 107),
         ("publish", json!({"channel": "a", "b64data": "%"}), 107),
         ("publish", json!({"channel": "a", "data": 1, "version": 1}), 108),
-        ("publish", json!({"channel": "a", "data": 1, "skip_history": true}), 108),
         ("broadcast", json!({"channels": [], "data": 1}), 107),
         ("history", json!({}), 107),
         ("history", json!({"channel": "a", "limit": 1, "since": {"offset": 1, "epoch": "wrong"}}), 112),
@@ -416,4 +415,35 @@ fn requests_behind_one_another_are_answered_in_order() {
     gone.send(format!("POST /api/broadcast HTTP/1.1\r\nHost: a\r\nContent-Length: {}\r\n\r\n{body}", body.len()));
     drop(gone);
     eventually("it was published all the same", PATIENCE, || poll(&server, "/topics/g499").contains("\"id\""));
+}
+
+#[test]
+fn what_skips_history_reaches_who_is_there_and_is_not_kept() {
+    let server = start();
+    let mut clients: Vec<Raw> = (0..6).map(|_| session(&server, "typing")).collect();
+    let mut bare = subscribe(&server, "/topics/typing");
+    let mut peer = server.connect();
+    let publish = |peer: &mut Raw, data: u64, skip: bool| {
+        result(peer, "publish", &json!({"channel": "typing", "data": data, "skip_history": skip}))
+    };
+    assert_eq!(publish(&mut peer, 1, false)["offset"], 1);
+    for client in &mut clients {
+        assert_eq!(said(client)["push"]["pub"], json!({"data": 1, "offset": 1}));
+    }
+    assert_eq!(publish(&mut peer, 2, true), json!({}), "it has no position");
+    for client in &mut clients {
+        assert_eq!(said(client)["push"]["pub"], json!({"data": 2}));
+    }
+    assert_eq!(publish(&mut peer, 3, false)["offset"], 2);
+    for client in &mut clients {
+        assert_eq!(said(client)["push"]["pub"], json!({"data": 3, "offset": 2}));
+    }
+    bare.expect(TEXT, "1");
+    bare.expect(TEXT, "3");
+    let kept = result(&mut peer, "history", &json!({"channel": "typing", "limit": 10}));
+    assert_eq!(kept["publications"], json!([{"data": 1, "offset": 1}, {"data": 3, "offset": 2}]));
+    let responses =
+        result(&mut peer, "broadcast", &json!({"channels": ["typing", "other"], "data": 4, "skip_history": true}));
+    assert_eq!(responses, json!({"responses": [{"result": {}}, {"result": {}}]}));
+    assert_eq!(said(&mut clients[0])["push"]["pub"], json!({"data": 4}));
 }

@@ -188,8 +188,7 @@ impl Plans {
             Command::Publish(mut request) => {
                 let topic = topic(&request.channel, rules)?;
                 let has_history = rules.at(topic.as_str()).has_history();
-                request.check_history(has_history)?;
-                publishes = Some(has_history);
+                publishes = Some(has_history && !request.skip_history);
                 Task::Publish(topic, Arc::new(request.publication()?))
             }
             Command::Broadcast(request) => return self.broadcast(request, rules),
@@ -234,12 +233,11 @@ impl Plans {
         let mut stage = Vec::with_capacity(channels.len());
         let mut each = Vec::with_capacity(channels.len());
         for channel in channels {
-            each.push(topic(&channel, rules).and_then(|topic| {
-                let has_history = rules.at(topic.as_str()).has_history();
-                request.check_history(has_history)?;
+            each.push(topic(&channel, rules).map(|topic| {
+                let has_history = rules.at(topic.as_str()).has_history() && !request.skip_history;
                 stage.push(Task::Publish(topic, Arc::clone(&publication)));
                 self.tasks += 1;
-                Ok((self.tasks - 1, has_history))
+                (self.tasks - 1, has_history)
             }));
         }
         self.stages.push_back(stage);

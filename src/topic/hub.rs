@@ -9,8 +9,11 @@ use slab::Slab;
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
+mod passing;
 mod survey;
 
+pub(crate) use passing::Passed;
+use passing::Passing;
 pub(crate) use survey::Census;
 
 /// What is kept of topics, on one worker.
@@ -158,6 +161,8 @@ pub(crate) struct Local {
     /// The sweep: the next to be visited, and how many are left; a ring.
     position: usize,
     left: usize,
+    /// What goes past the log.
+    passing: Option<Box<Passing>>,
 }
 
 /// All topics of a worker.
@@ -171,6 +176,8 @@ pub(crate) struct Topics {
     names: HashMap<TopicName, u32>,
     /// Locals whose subscribers are being sent to.
     sweeping: VecDeque<u32>,
+    /// Those whose subscribers are being passed something beside the log.
+    passing: VecDeque<u32>,
     /// The local that is looked at next for what has expired.
     look: usize,
     counts: Census,
@@ -185,6 +192,7 @@ impl Topics {
             locals: Slab::new(),
             names: HashMap::new(),
             sweeping: VecDeque::new(),
+            passing: VecDeque::new(),
             look: 0,
             counts: Census::default(),
         }
@@ -259,7 +267,7 @@ impl Topics {
     pub(crate) fn publish(
         &mut self,
         name: &TopicName,
-        publication: Publication,
+        mut publication: Publication,
         now_ms: u64,
         random: impl FnOnce() -> u64,
     ) -> Result<(Cursor, Option<Arc<Message>>), Full> {
@@ -269,7 +277,12 @@ impl Topics {
             return Ok((cursor, None));
         }
         home.log.trim(now_ms);
-        let message = home.log.append(name, publication, now_ms);
+        publication.skips_history &= home.log.has_history();
+        let message = if publication.skips_history {
+            Arc::new(Message::new(name.clone(), home.log.head(), false, publication, now_ms))
+        } else {
+            home.log.append(name, publication, now_ms)
+        };
         if let Some(key) = key {
             home.keys.insert(&key, message.cursor, now_ms);
         }
@@ -368,6 +381,7 @@ impl Topics {
                 asked: 0,
                 position: 0,
                 left: 0,
+                passing: None,
             }) as u32
         });
         self.locals[topic as usize].asked += 1;
@@ -402,6 +416,9 @@ impl Topics {
         let Some(&topic) = self.names.get(name) else { return };
         let local = &mut self.locals[topic as usize];
         let Some(copy) = &mut local.copy else { return };
+        if message.skips_history {
+            return self.pass(topic, message);
+        }
         let head = copy.head();
         if (message.cursor.epoch, message.cursor.offset) != (head.epoch, head.offset + 1) {
             return; // from before the copy began
@@ -454,6 +471,13 @@ impl Topics {
         local.subscribers.swap_remove(index);
         self.counts.subscriptions -= u64::from(local.name.beside().is_none());
         let moved = local.subscribers.get(index).copied();
+        if let Some(passing) = &mut local.passing {
+            let from = local.subscribers.len();
+            match moved {
+                Some(moved) => passing.moved(moved, index, from),
+                None => passing.ended(from),
+            }
+        }
         // The one that moved may have jumped over the sweep's position: it goes round once more, which costs a look
         // at a cursor for those that are served already.
         local.left = if local.left == 0 { 0 } else { local.subscribers.len() };
@@ -468,13 +492,14 @@ impl Topics {
         }
         let local = self.locals.remove(topic as usize);
         self.sweeping.retain(|&other| other != topic);
+        self.passing.retain(|&other| other != topic);
         self.names.remove(&local.name);
         Some(local.name)
     }
 
     /// Whether somebody is to be sent to.
     pub(crate) fn is_sweeping(&self) -> bool {
-        !self.sweeping.is_empty()
+        !self.sweeping.is_empty() || !self.passing.is_empty()
     }
 
     /// The next subscriber to be sent to. Topics take turns at the end of a slice ([`Self::yield_turn`]).

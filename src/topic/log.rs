@@ -151,6 +151,11 @@ impl Log {
         Self { run: Run::new(epoch, 0, limits) }
     }
 
+    /// Whether readers can come back to a position.
+    pub(crate) fn has_history(&self) -> bool {
+        self.run.limits.has_history()
+    }
+
     /// Appends a message at the next offset, and trims.
     pub(crate) fn append(&mut self, topic: &TopicName, publication: Publication, now_ms: u64) -> Arc<Message> {
         let cursor = self.run.cursor(self.run.head() + 1);

@@ -104,6 +104,8 @@ pub(crate) struct Message {
     pub(crate) time_ms: u64,
     /// The same as the time of day, in milliseconds of Unix time; 0: not known.
     pub(crate) unix_ms: u64,
+    /// It is in no log: its cursor is that of the message before.
+    pub(crate) skips_history: bool,
     encodings: [OnceLock<Arc<[u8]>>; STORED],
 }
 
@@ -119,10 +121,10 @@ impl Message {
 
     /// A message. A [`Publication`] has seen to it that the payload is of its kind.
     pub(crate) fn new(topic: TopicName, cursor: Cursor, is_kept: bool, publication: Publication, time_ms: u64) -> Self {
-        let Publication { kind, payload, author, change, tags, unix_ms, .. } = publication;
+        let Publication { kind, payload, author, change, tags, unix_ms, skips_history, .. } = publication;
         debug_assert!(kind == Kind::Bytes || std::str::from_utf8(&payload).is_ok());
         let encodings = Default::default();
-        Self { topic, cursor, is_kept, author, change, tags, kind, payload, time_ms, unix_ms, encodings }
+        Self { topic, cursor, is_kept, author, change, tags, kind, payload, time_ms, unix_ms, skips_history, encodings }
     }
 
     /// The bytes it counts for in the bound of a log.

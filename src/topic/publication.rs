@@ -30,11 +30,13 @@ pub struct Publication {
     pub(crate) tags: Option<Box<Tags>>,
     /// When it was published, in milliseconds of Unix time; 0: nobody said.
     pub(crate) unix_ms: u64,
+    /// It goes past the log of a topic that keeps one: to those sessions that are there and keep up.
+    pub(crate) skips_history: bool,
 }
 
 impl Publication {
     pub(crate) fn new(kind: Kind, payload: Box<[u8]>) -> Self {
-        Self { kind, payload, key: None, author: None, change: None, tags: None, unix_ms: 0 }
+        Self { kind, payload, key: None, author: None, change: None, tags: None, unix_ms: 0, skips_history: false }
     }
 
     /// Somebody came, or left.

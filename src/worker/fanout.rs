@@ -1,5 +1,6 @@
 //! The sweep: sends what was published to those who have not seen it, in slices.
 
+use super::table::Subscription;
 use super::topics::{Poll, array};
 use super::{Kernel, Worker};
 use crate::config::SlowReaders;
@@ -7,7 +8,7 @@ use crate::conn::{Ended, Phase};
 use crate::error::End;
 use crate::limits::{JOINED_BYTES_MAX, SLICES_PER_PERMIT, SWEEP_PER_TURN};
 use crate::service::{ConnId, Service};
-use crate::topic::{Encoding, Epoch, Gap, Place, Subscriber};
+use crate::topic::{Encoding, Epoch, Gap, Message, Passed, Place, Subscriber};
 use std::io::ErrorKind;
 use std::sync::Arc;
 
@@ -46,9 +47,18 @@ impl<S: Service, K: Kernel> Worker<S, K> {
             return;
         }
         self.uncork();
-        for _ in 0..SWEEP_PER_TURN {
-            let Some(place) = self.topics.next() else { break };
-            self.push(place);
+        for visit in 0..SWEEP_PER_TURN {
+            // What goes past the logs has its share, however much is published.
+            let passed = if visit % 4 == 0 { self.topics.next_passed() } else { None };
+            if let Some((passed, messages)) = passed {
+                self.pass(passed, &messages);
+            } else if let Some(place) = self.topics.next() {
+                self.push(place);
+            } else if let Some((passed, messages)) = self.topics.next_passed() {
+                self.pass(passed, &messages);
+            } else {
+                break;
+            }
         }
         self.topics.yield_turn();
         self.hand_permit_on();
@@ -217,6 +227,44 @@ impl<S: Service, K: Kernel> Worker<S, K> {
             left -= bytes.len();
         }
         Sent::All
+    }
+
+    /// Sends a session what is in no log, if it keeps up: whoever does not has lost it.
+    fn pass(&mut self, passed: Passed, messages: &[Arc<Message>]) {
+        self.uncork();
+        let place = match passed {
+            Passed::At(place) => place,
+            Passed::Moved { topic, slot, nth } => match self.table.subscription(slot, nth) {
+                Some(Subscription::Placed(place)) if place.topic == topic => place,
+                _ => return,
+            },
+        };
+        let Subscriber { slot, encoding, .. } =
+            self.topics.locals[place.topic as usize].subscribers[place.index as usize];
+        if !encoding.is_of_a_session() || self.held.has(slot) {
+            return;
+        }
+        let Some(entry) = self.table.at(slot).filter(|entry| entry.conn.queued() == 0) else { return };
+        let metrics = &self.shared.ports[usize::from(self.index)].metrics;
+        for message in messages {
+            let bytes = message.encoded(encoding);
+            let sent = match self.kernel.send(&entry.socket, bytes) {
+                Ok(sent) => sent,
+                Err(error) if matches!(error.kind(), ErrorKind::Interrupted | ErrorKind::WouldBlock) => return,
+                Err(_) => return self.lost(slot, End::PeerReset),
+            };
+            metrics.bytes_out.add(sent as u64);
+            metrics.frames_out.add(u64::from(sent > 0));
+            if sent < bytes.len() {
+                if sent > 0 {
+                    let tick = self.now.tick();
+                    entry.conn.share(Arc::clone(message.shared(encoding)), sent, tick);
+                    let deadline = entry.conn.deadline(tick, &self.rules);
+                    self.wheel.arm(&mut self.table, slot, deadline);
+                }
+                return;
+            }
+        }
     }
 
     /// What a long poll waited for is there.

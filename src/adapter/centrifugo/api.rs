@@ -272,17 +272,6 @@ pub(crate) fn topic(channel: &str) -> Result<TopicName, Failure> {
 }
 
 impl PublishRequest {
-    /// Whether it can be published to a channel that keeps its publications, or that does not.
-    pub(crate) fn check_history(&self, has_history: bool) -> Result<(), Failure> {
-        match self.skip_history && has_history {
-            true => {
-                let detail = "every publication to this channel is kept: `skip_history` cannot be";
-                Err(Failure::new(ErrorCode::NotAvailable, detail))
-            }
-            false => Ok(()),
-        }
-    }
-
     /// What is to be published.
     pub(crate) fn publication(&mut self) -> Result<Publication, Failure> {
         if self.version != 0 {
@@ -297,7 +286,9 @@ impl PublishRequest {
             },
         };
         let kind = push::kind_of(format, &data).map_err(|error| Failure::bad(format!("`data`: {error}")))?;
-        let publication = Publication::new(kind, data.into()).tagged(Tags::from_iter(std::mem::take(&mut self.tags)));
+        let mut publication =
+            Publication::new(kind, data.into()).tagged(Tags::from_iter(std::mem::take(&mut self.tags)));
+        publication.skips_history = self.skip_history;
         Ok(match &*self.idempotency_key {
             "" => publication,
             key => publication.idempotency_key(key),
@@ -455,9 +446,7 @@ mod tests {
             String::from_utf8(out).unwrap()
         };
         match Command::read(Method::Publish, body.as_bytes()) {
-            Ok(Command::Publish(mut request)) => {
-                request.check_history(true).and_then(|()| request.publication()).map_err(failed)
-            }
+            Ok(Command::Publish(mut request)) => request.publication().map_err(failed),
             other => Err(format!("{other:?}")),
         }
     }
@@ -479,6 +468,7 @@ mod tests {
         let publication = publish(r#"{"data":1,"tags":{"a":"b"},"idempotency_key":"k"}"#).unwrap();
         assert_eq!(publication.tags.unwrap()["a"], "b");
         assert_eq!(publication.key.as_deref(), Some(&b"k"[..]));
+        assert!(!publication.skips_history && publish(r#"{"data":1,"skip_history":true}"#).unwrap().skips_history);
     }
 
     #[test]
@@ -488,7 +478,6 @@ mod tests {
             (r#"{"b64data":"?"}"#, 107),
             (&*format!("{{\"data\":{}1{}}}", "[".repeat(129), "]".repeat(129)), 107),
             (r#"{"data":1,"version":2}"#, 108),
-            (r#"{"data":1,"skip_history":true}"#, 108),
         ] {
             let said = publish(body).unwrap_err();
             assert!(said.starts_with(&format!("{{\"code\":{code},\"message\":\"")), "{body}: {said}");
