@@ -1,5 +1,6 @@
 //! The command line.
 
+use crate::centrifugo::Format;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::path::PathBuf;
 use std::time::Duration;
@@ -54,14 +55,22 @@ impl Load {
 /// What all kinds of load take.
 #[derive(Clone, Debug, Args)]
 pub(crate) struct Common {
-    /// Where to connect: `ws://HOST[:PORT]/PATH`; for sse and poll `http:` as well
+    /// Where to connect: `ws://HOST[:PORT]/PATH`; for other transports than ws `http:` as well
     pub(crate) url: String,
     /// How many connections
     #[arg(short, long, default_value_t = 100, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     pub(crate) connections: u64,
-    /// What is spoken over them; sse and poll for idle, fanout and (sse) slow
-    #[arg(long, value_enum, default_value_t = Transport::Ws)]
-    pub(crate) transport: Transport,
+    /// What is spoken over them; several, comma-separated, are dealt to the connections in turn, so that each topic has
+    /// all of them. sse and poll are for idle, fanout and (sse) slow
+    #[arg(long = "transport", value_enum, value_delimiter = ',', default_value = "ws", value_name = "A,B,...")]
+    pub(crate) transports: Vec<Transport>,
+    /// Where Centrifugo's clients connect [default: the URL's path where there are no others and it names no {topic},
+    /// else /connection/websocket]
+    #[arg(long, value_name = "PATH", value_parser = path)]
+    pub(crate) centrifugo_path: Option<String>,
+    /// The connection token (a JWT) of Centrifugo's clients
+    #[arg(long, default_value = "", value_name = "TOKEN", hide_default_value = true)]
+    pub(crate) token: String,
     /// For poll: seconds that the server is to hold a poll
     #[arg(long, default_value_t = 25, value_name = "S", value_parser = clap::value_parser!(u64).range(1..=60))]
     pub(crate) poll_wait: u64,
@@ -120,19 +129,55 @@ pub(crate) struct Common {
     pub(crate) force: bool,
 }
 
+impl Common {
+    /// The transports as they are named in reports.
+    pub(crate) fn transport_names(&self) -> String {
+        self.transports.iter().map(ToString::to_string).collect::<Vec<_>>().join(",")
+    }
+}
+
+/// Topics by name.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct Topics {
+    /// How many topics; subscribers are spread over them evenly
+    #[arg(long = "topics", default_value_t = 1, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    pub(crate) count: u32,
+    /// A topic's name, with its number in place of an n in braces: what stands for {topic} in URLs and templates,
+    /// and what Centrifugo's clients subscribe to (nothing, if it is empty)
+    #[arg(long = "topic", default_value = "load-{n}", value_name = "TEMPLATE")]
+    pub(crate) template: String,
+}
+
 /// What is spoken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Transport {
     /// WebSocket
+    #[value(alias = "websocket")]
     Ws,
     /// Server-sent events
     Sse,
     /// Long polls for JSON arrays, each from the cursor of the last
     Poll,
-    /// Centrifugo's protocol in JSON: not there yet
+    /// Centrifugo's protocol over WebSocket, in JSON
     CentrifugoJson,
-    /// Centrifugo's protocol in Protobuf: not there yet
+    /// Centrifugo's protocol over WebSocket, in Protobuf
     CentrifugoProtobuf,
+}
+
+impl Transport {
+    /// How it writes Centrifugo's protocol, if that is what it speaks.
+    pub(crate) fn centrifugo(self) -> Option<Format> {
+        match self {
+            Self::CentrifugoJson => Some(Format::Json),
+            Self::CentrifugoProtobuf => Some(Format::Protobuf),
+            Self::Ws | Self::Sse | Self::Poll => None,
+        }
+    }
+
+    /// Whether it has frames, and a closing handshake.
+    pub(crate) fn is_websocket(self) -> bool {
+        !matches!(self, Self::Sse | Self::Poll)
+    }
 }
 
 impl std::fmt::Display for Transport {
@@ -154,6 +199,8 @@ pub(crate) enum End {
 pub(crate) struct Idle {
     #[command(flatten)]
     pub(crate) common: Common,
+    #[command(flatten)]
+    pub(crate) topics: Topics,
     /// Seconds to hold them once all are open
     #[arg(long, default_value = "10", value_name = "S", value_parser = seconds)]
     pub(crate) hold: Duration,
@@ -193,12 +240,8 @@ pub(crate) struct Fanout {
     /// Seconds to publish
     #[arg(long, default_value = "10", value_name = "S", value_parser = seconds)]
     pub(crate) duration: Duration,
-    /// How many topics; subscribers are spread over them evenly
-    #[arg(long, default_value_t = 1, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
-    pub(crate) topics: u32,
-    /// A topic's name, with its number in place of an n in braces. The URL and the templates may contain {topic}
-    #[arg(long, default_value = "load-{n}", value_name = "TEMPLATE")]
-    pub(crate) topic: String,
+    #[command(flatten)]
+    pub(crate) topics: Topics,
     /// Messages to publish a second, to all topics in turn
     #[arg(long, default_value = "10", value_name = "PER_SECOND", value_parser = rate)]
     pub(crate) rate: f64,
@@ -211,7 +254,8 @@ pub(crate) struct Fanout {
     /// What is published: {topic}, {seq}, {time}, and {payload}, which subscribers must receive
     #[arg(long, default_value = "{payload}", value_name = "TEMPLATE")]
     pub(crate) publish_template: String,
-    /// Publish by HTTP POST to this URL instead of a WebSocket [default for sse and poll: the subscribers' URL]
+    /// Publish by HTTP POST to this URL instead of a WebSocket [default unless the transport is ws: the subscribers' URL;
+    /// where that names no topic, because all are Centrifugo's clients: /topics/{topic} there]
     #[arg(long, value_name = "URL")]
     pub(crate) publish_url: Option<String>,
     /// Header lines of the POST, `NAME: VALUE`; repeatable
@@ -223,13 +267,16 @@ pub(crate) struct Fanout {
     /// Connections to publish over, each with topics of its own; more than one: by POST
     #[arg(long, default_value_t = 1, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1024))]
     pub(crate) publishers: u32,
-    /// Share of the subscribers that leave now and then, and come back at once with the cursor of the last message
-    /// they have seen; over WebSocket they ask for `?frames=json`
+    /// Share of the subscribers that leave now and then, and come back with the cursor of the last message they have seen;
+    /// over a bare WebSocket they ask for `?frames=json`
     #[arg(long, default_value = "0", value_name = "0..1", value_parser = share)]
     pub(crate) reconnect_share: f64,
     /// How long they stay: a random time of 0.5 to 1.5 times so many seconds
     #[arg(long, default_value = "5", value_name = "S", value_parser = seconds)]
     pub(crate) reconnect_every: Duration,
+    /// How long they stay away: a random time up to so many seconds; 0: they come back at once
+    #[arg(long, default_value = "0", value_name = "S", value_parser = seconds)]
+    pub(crate) reconnect_after: Duration,
     /// Messages are binary
     #[arg(long)]
     pub(crate) binary: bool,
@@ -248,6 +295,8 @@ pub(crate) struct Fanout {
 pub(crate) struct Churn {
     #[command(flatten)]
     pub(crate) common: Common,
+    #[command(flatten)]
+    pub(crate) topics: Topics,
     /// Connections to replace a second
     #[arg(long, default_value = "100", value_name = "PER_SECOND", value_parser = rate)]
     pub(crate) rate: f64,
@@ -260,6 +309,8 @@ pub(crate) struct Churn {
 pub(crate) struct Storm {
     #[command(flatten)]
     pub(crate) common: Common,
+    #[command(flatten)]
+    pub(crate) topics: Topics,
     /// How often all drop and come back
     #[arg(long, default_value_t = 1, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1000))]
     pub(crate) rounds: u32,
@@ -318,6 +369,11 @@ fn seconds(text: &str) -> Result<Duration, String> {
         return Err("must be from 0 to 86400 seconds".to_owned());
     }
     Ok(Duration::from_secs_f64(value))
+}
+
+fn path(text: &str) -> Result<String, String> {
+    let fits = text.starts_with('/') && text.bytes().all(|byte| byte.is_ascii_graphic());
+    if fits { Ok(text.to_owned()) } else { Err("must begin with a slash and hold no spaces".to_owned()) }
 }
 
 fn rate(text: &str) -> Result<f64, String> {

@@ -39,13 +39,32 @@ impl KeyPair {
     }
 }
 
+/// The subprotocols that a WebSocket offers.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Offer<'a> {
+    None,
+    /// Comma-separated; the server takes one of them or none.
+    Any(&'a str),
+    /// The server has to take it.
+    Only(&'a str),
+}
+
+impl<'a> Offer<'a> {
+    fn list(self) -> Option<&'a str> {
+        match self {
+            Self::None => None,
+            Self::Any(list) | Self::Only(list) => Some(list),
+        }
+    }
+}
+
 /// What a request asks for. A cursor that is empty is none.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Ask<'a> {
     /// A WebSocket.
-    Socket(&'a [u8; KEY_BYTES]),
+    Socket(&'a [u8; KEY_BYTES], Offer<'a>),
     /// A WebSocket whose frames carry cursors, from one on.
-    Frames(&'a [u8; KEY_BYTES], &'a [u8]),
+    Frames(&'a [u8; KEY_BYTES], Offer<'a>, &'a [u8]),
     /// An event stream, from behind an event on.
     Events(&'a [u8]),
     /// What lies behind a cursor now, perhaps nothing, and where that ends.
@@ -86,8 +105,8 @@ impl Request {
             }
         };
         match ask {
-            Ask::Socket(_) | Ask::Events(_) => {}
-            Ask::Frames(_, since) => {
+            Ask::Socket(..) | Ask::Events(_) => {}
+            Ask::Frames(_, _, since) => {
                 parameter("frames=", b"json");
                 parameter("since=", since);
             }
@@ -99,7 +118,12 @@ impl Request {
         }
         out.extend_from_slice(&self.rest);
         match ask {
-            Ask::Socket(key) | Ask::Frames(key, _) => {
+            Ask::Socket(key, offer) | Ask::Frames(key, offer, _) => {
+                if let Some(list) = offer.list() {
+                    out.extend_from_slice(b"Sec-WebSocket-Protocol: ");
+                    out.extend_from_slice(list.as_bytes());
+                    out.extend_from_slice(b"\r\n");
+                }
                 out.extend_from_slice(b"Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\n");
                 out.extend_from_slice(b"Sec-WebSocket-Key: ");
                 out.extend_from_slice(key);
@@ -132,8 +156,8 @@ pub(crate) enum Answer<'a> {
 }
 
 /// Judges what has come of an answer to a key whose accept value is `accept`.
-pub(crate) fn judge<'a>(bytes: &'a [u8], accept: &[u8; 28], subprotocol: Option<&str>) -> Answer<'a> {
-    judge_head(bytes, 101, |fields| check_fields(fields, accept, subprotocol))
+pub(crate) fn judge<'a>(bytes: &'a [u8], accept: &[u8; 28], offer: Offer<'_>) -> Answer<'a> {
+    judge_head(bytes, 101, |fields| check_fields(fields, accept, offer))
 }
 
 /// Judges what has come of an answer that is to be an event stream.
@@ -176,8 +200,9 @@ fn judge_head(
 }
 
 /// The client's duties of RFC 6455, section 4.1, on the fields of a 101.
-fn check_fields(fields: &[httparse::Header<'_>], accept: &[u8; 28], subprotocol: Option<&str>) -> Result<(), Failure> {
+fn check_fields(fields: &[httparse::Header<'_>], accept: &[u8; 28], offer: Offer<'_>) -> Result<(), Failure> {
     let (mut upgrade, mut connection, mut accepted) = (false, false, false);
+    let mut agreed = !matches!(offer, Offer::Only(_));
     for field in fields {
         let value = field.value.trim_ascii();
         // Told apart by length first: names are compared for the few that matter.
@@ -198,15 +223,17 @@ fn check_fields(fields: &[httparse::Header<'_>], accept: &[u8; 28], subprotocol:
                 return Err(Failure::BadUpgrade);
             }
             22 if field.name.eq_ignore_ascii_case("sec-websocket-protocol") => {
-                let offered = subprotocol.is_some_and(|list| list.split(',').any(|one| one.trim().as_bytes() == value));
+                let offered =
+                    offer.list().is_some_and(|list| list.split(',').any(|one| one.trim().as_bytes() == value));
                 if !offered {
                     return Err(Failure::BadUpgrade);
                 }
+                agreed = true;
             }
             _ => {}
         }
     }
-    match (accepted, upgrade && connection) {
+    match (accepted, upgrade && connection && agreed) {
         (true, true) => Ok(()),
         (true, false) => Err(Failure::BadUpgrade),
         (false, _) => Err(Failure::BadAccept),
@@ -233,10 +260,10 @@ mod tests {
     #[test]
     fn an_answer_is_awaited_whole() {
         for cut in 0..GOOD.len() {
-            assert_eq!(judge(&GOOD.as_bytes()[..cut], ACCEPT, None), Answer::Partial, "cut at {cut}");
+            assert_eq!(judge(&GOOD.as_bytes()[..cut], ACCEPT, Offer::None), Answer::Partial, "cut at {cut}");
         }
         let with_frames = format!("{GOOD}\u{1}frames");
-        assert_eq!(judge(with_frames.as_bytes(), ACCEPT, None), Answer::Open(GOOD.len(), b""));
+        assert_eq!(judge(with_frames.as_bytes(), ACCEPT, Offer::None), Answer::Open(GOOD.len(), b""));
     }
 
     #[test]
@@ -253,11 +280,14 @@ mod tests {
         ];
         for (from, to, failure) in cases {
             let answer = GOOD.replacen(from, to, 1);
-            assert_eq!(judge(answer.as_bytes(), ACCEPT, None), Answer::Failed(failure), "{answer}");
+            assert_eq!(judge(answer.as_bytes(), ACCEPT, Offer::None), Answer::Failed(failure), "{answer}");
         }
         let chat = GOOD.replacen("\r\n\r\n", "\r\nSec-WebSocket-Protocol: chat\r\n\r\n", 1);
-        assert_eq!(judge(chat.as_bytes(), ACCEPT, Some("soap, chat")), Answer::Open(chat.len(), b""));
-        assert_eq!(judge(&[b'a'; HEAD_BYTES_MAX], ACCEPT, None), Answer::Failed(Failure::NotHttp));
+        assert_eq!(judge(chat.as_bytes(), ACCEPT, Offer::Any("soap, chat")), Answer::Open(chat.len(), b""));
+        assert_eq!(judge(chat.as_bytes(), ACCEPT, Offer::Only("chat")), Answer::Open(chat.len(), b""));
+        assert_eq!(judge(GOOD.as_bytes(), ACCEPT, Offer::Any("chat")), Answer::Open(GOOD.len(), b""));
+        assert_eq!(judge(GOOD.as_bytes(), ACCEPT, Offer::Only("chat")), Answer::Failed(Failure::BadUpgrade));
+        assert_eq!(judge(&[b'a'; HEAD_BYTES_MAX], ACCEPT, Offer::None), Answer::Failed(Failure::NotHttp));
     }
 
     #[test]
@@ -286,10 +316,14 @@ mod tests {
         };
         let key = b"dGhlIHNhbXBsZSBub25jZQ==";
         assert!(
-            line("/a", Ask::Socket(key)).starts_with("GET /a HTTP/1.1\r\nHost: h\r\nX: y\r\nUpgrade: websocket\r\n")
+            line("/a", Ask::Socket(key, Offer::None))
+                .starts_with("GET /a HTTP/1.1\r\nHost: h\r\nX: y\r\nUpgrade: websocket\r\n")
         );
-        assert!(line("/a", Ask::Frames(key, b"e-1")).starts_with("GET /a?frames=json&since=e-1 HTTP/1.1\r\n"));
-        assert!(line("/a?b", Ask::Frames(key, b"")).starts_with("GET /a?b&frames=json HTTP/1.1\r\n"));
+        assert!(
+            line("/a", Ask::Frames(key, Offer::None, b"e-1")).starts_with("GET /a?frames=json&since=e-1 HTTP/1.1\r\n")
+        );
+        assert!(line("/a?b", Ask::Frames(key, Offer::None, b"")).starts_with("GET /a?b&frames=json HTTP/1.1\r\n"));
+        assert!(line("/a", Ask::Socket(key, Offer::Any("a, b"))).contains("\r\nSec-WebSocket-Protocol: a, b\r\n"));
         assert!(line("/a", Ask::Events(b"e-1")).ends_with("Accept: text/event-stream\r\nLast-Event-ID: e-1\r\n\r\n"));
         assert!(line("/a", Ask::Poll(b"")).starts_with("GET /a?since=latest HTTP/1.1\r\n"));
         assert!(line("/a", Ask::LongPoll(b"e-1", 25)).starts_with("GET /a?wait=25&since=e-1 HTTP/1.1\r\n"));

@@ -1,6 +1,7 @@
 //! `throng-load`: opens connections to any server, up to millions, keeps them busy, and reports what it saw and what
 //! it cost. See `throng-load --help`.
 
+mod centrifugo;
 mod cli;
 mod clock;
 mod engine;

@@ -17,6 +17,9 @@ const DESCRIPTORS_RESERVED: u64 = 32;
 /// Most workers: beyond, the descriptor limit is what should be raised.
 const THREADS_MAX: u64 = 1024;
 
+/// Where Centrifugo's servers, and throng, take their clients.
+const CENTRIFUGO_PATH: &str = "/connection/websocket";
+
 /// Everything that is settled before the first connection.
 #[derive(Debug)]
 pub(crate) struct Plan {
@@ -53,7 +56,7 @@ pub(crate) struct Wants<'a> {
     pub(crate) headroom: u64,
     /// Messages leave at once (TCP_NODELAY).
     pub(crate) nodelay: bool,
-    /// Topics, each with a request of its own; none: one request for all.
+    /// Topics by name; none: there is nothing to tell apart.
     pub(crate) topics: &'a [String],
     /// Share of the connections that leave and come back with a cursor.
     pub(crate) returning: f64,
@@ -61,10 +64,9 @@ pub(crate) struct Wants<'a> {
 
 impl Plan {
     pub(crate) fn new(common: &Common, wants: Wants<'_>) -> Result<Self, String> {
-        let target = match common.transport {
-            Transport::Ws => Target::websocket(&common.url)?,
-            Transport::Sse | Transport::Poll => Target::either(&common.url)?,
-            other => return Err(format!("--transport {other} is not there yet: ws, sse and poll are")),
+        let target = match common.transports[..] {
+            [Transport::Ws] => Target::websocket(&common.url)?,
+            _ => Target::either(&common.url)?,
         };
         let sources = match &common.source {
             Some(list) => Sources::parse(list)?,
@@ -160,23 +162,25 @@ fn dial(common: &Common, target: &Target, wants: Wants<'_>, seed: u64) -> Result
         fields += line;
         fields += "\r\n";
     }
-    if let Some(names) = &common.subprotocol {
-        fields += &format!("Sec-WebSocket-Protocol: {names}\r\n");
-    }
     let mut rng = Rng::new(seed);
     let keys = match &common.key {
         None => (0..KEYS).map(|_| KeyPair::draw(&mut rng)).collect(),
         Some(key) => vec![KeyPair::given(key).ok_or("--key is not 16 bytes in base64")?],
     };
+    let request = |path: &str| Request::new(path, &target.host, &fields);
+    // One request serves all unless the URL says which topic it is.
     let requests = match wants.topics {
-        [] => vec![Request::new(&target.path, &target.host, &fields)],
-        topics => topics
-            .iter()
-            .map(|topic| Request::new(&target.path.replace("{topic}", topic), &target.host, &fields))
-            .collect(),
+        topics if !topics.is_empty() && target.names_topic() => {
+            topics.iter().map(|topic| request(&target.path.replace("{topic}", topic))).collect()
+        }
+        _ => vec![request(&target.path)],
     };
+    let channels = if wants.topics.is_empty() { vec![String::new()] } else { wants.topics.to_vec() };
     Ok(Dial {
-        transport: common.transport,
+        transports: common.transports.clone(),
+        centrifugo: request(&endpoint(common, target)),
+        channels,
+        token: common.token.clone(),
         returning: wants.returning,
         poll_wait_s: common.poll_wait,
         target: Address::from(target.address),
@@ -188,6 +192,16 @@ fn dial(common: &Common, target: &Target, wants: Wants<'_>, seed: u64) -> Result
         close_timeout: common.close_timeout,
         per_source: common.per_source,
     })
+}
+
+/// Where Centrifugo's clients connect.
+fn endpoint(common: &Common, target: &Target) -> String {
+    let alone = common.transports.iter().all(|transport| transport.centrifugo().is_some());
+    match &common.centrifugo_path {
+        Some(path) => path.clone(),
+        None if alone && !target.names_topic() && target.path != "/" => target.path.clone(),
+        None => CENTRIFUGO_PATH.to_owned(),
+    }
 }
 
 #[cfg(test)]

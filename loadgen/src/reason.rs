@@ -27,6 +27,14 @@ pub(crate) enum Failure {
     BadUpgrade,
     /// A 200 that is no event stream, or no poll with a cursor.
     BadStream,
+    /// A WebSocket was open, but Centrifugo's commands were not answered in time.
+    JoinTimeout,
+    /// A WebSocket was open, and was closed with this code (1005: with none) before Centrifugo's commands were answered.
+    Closed(u16),
+    /// Centrifugo's connect or subscribe command was answered with this error.
+    Error(u32),
+    /// A WebSocket was open, and what came was no reply to Centrifugo's commands.
+    BadReply,
     /// No route (EHOSTUNREACH, ENETUNREACH).
     Unreachable,
     /// This side has no source port left for its address (EADDRNOTAVAIL).
@@ -73,6 +81,10 @@ impl Failure {
             Self::BadAccept => "bad_accept",
             Self::BadUpgrade => "bad_upgrade",
             Self::BadStream => "bad_stream",
+            Self::JoinTimeout => "join_timeout",
+            Self::Closed(code) => return format!("closed_{code}").into(),
+            Self::Error(code) => return format!("error_{code}").into(),
+            Self::BadReply => "bad_reply",
             Self::Unreachable => "unreachable",
             Self::NoPort => "no_port",
             Self::NoDescriptor => "no_descriptor",
@@ -96,6 +108,8 @@ pub(crate) enum Loss {
     TimedOut,
     /// A poll was answered with this status.
     Status(u16),
+    /// The server ended the connection's subscription, with this code of Centrifugo's protocol.
+    Unsubscribed(u32),
     /// What the server sent broke the protocol.
     Violation(&'static str),
     /// Any other error of a system call, by its number.
@@ -124,6 +138,7 @@ impl Loss {
             Self::Reset => "reset",
             Self::TimedOut => "timed_out",
             Self::Status(code) => return format!("http_{code}").into(),
+            Self::Unsubscribed(code) => return format!("unsubscribed_{code}").into(),
             Self::Violation(word) => return format!("violation_{word}").into(),
             Self::Os(code) => return format!("errno_{code}").into(),
         })

@@ -1,11 +1,15 @@
 //! What a run found out, as data: the summary, the JSON file and the page are three ways to write it down.
 
+mod connections;
+
 use crate::cli::{Common, End};
 use crate::observe::{Machine, Process};
 use crate::plan::Plan;
 use crate::run::Run;
 use crate::timeline::Mark;
 use crate::verdict::{Load, Verdict};
+use connections::connections;
+pub(crate) use connections::{Connections, TransportConnections};
 use hdrhistogram::{Counter, Histogram};
 use serde::Serialize;
 use std::collections::BTreeMap;
@@ -17,7 +21,7 @@ pub(crate) struct Results {
     pub(crate) version: &'static str,
     pub(crate) mode: &'static str,
     pub(crate) url: String,
-    /// `ws`, `sse` or `poll`.
+    /// As `--transport` says it.
     pub(crate) transport: String,
     /// Seconds since 1970.
     pub(crate) started_unix: u64,
@@ -57,26 +61,6 @@ pub(crate) struct MachineFacts {
     pub(crate) cores: usize,
     pub(crate) memory_bytes: u64,
     pub(crate) descriptors_per_table: u64,
-}
-
-/// The account of connections.
-#[derive(Clone, Debug, Default, Serialize)]
-pub(crate) struct Connections {
-    pub(crate) wanted: u64,
-    pub(crate) attempted: u64,
-    pub(crate) opened: u64,
-    /// Open when the measured part began, and when it ended.
-    pub(crate) open_at_start: u64,
-    pub(crate) open_at_end: u64,
-    pub(crate) failed: u64,
-    pub(crate) failures: BTreeMap<String, u64>,
-    pub(crate) lost: u64,
-    pub(crate) losses: BTreeMap<String, u64>,
-    pub(crate) closed: u64,
-    pub(crate) farewells: BTreeMap<String, u64>,
-    pub(crate) pings: u64,
-    /// How many connections had seen so many pings when they were closed; 255 means as many or more.
-    pub(crate) connections_by_pings: BTreeMap<u8, u64>,
 }
 
 /// From the first attempt to the last answer.
@@ -160,9 +144,23 @@ pub(crate) struct EchoResults {
 pub(crate) struct FanoutResults {
     pub(crate) topics: u32,
     pub(crate) publishers: u32,
-    pub(crate) subscribers: u64,
     pub(crate) published: u64,
     pub(crate) published_per_second: f64,
+    #[serde(flatten)]
+    pub(crate) account: Account,
+    /// In a mix: the same by transport.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub(crate) by_transport: BTreeMap<String, Account>,
+    pub(crate) publish_late_us: Option<Quantiles>,
+    /// Time from the publishing to the HTTP answer.
+    pub(crate) publish_answer_us: Option<Quantiles>,
+    pub(crate) publish_errors: u64,
+}
+
+/// What subscribers should have got, and got.
+#[derive(Clone, Debug, Default, Serialize)]
+pub(crate) struct Account {
+    pub(crate) subscribers: u64,
     pub(crate) expected: u64,
     pub(crate) delivered: u64,
     pub(crate) delivered_per_second: f64,
@@ -186,10 +184,6 @@ pub(crate) struct FanoutResults {
     pub(crate) reconnecting_subscribers: u64,
     pub(crate) reconnects: u64,
     pub(crate) latency_us: Quantiles,
-    pub(crate) publish_late_us: Option<Quantiles>,
-    /// Time from the publishing to the HTTP answer.
-    pub(crate) publish_answer_us: Option<Quantiles>,
-    pub(crate) publish_errors: u64,
 }
 
 /// Comings and goings.
@@ -285,7 +279,7 @@ impl Results {
             version: env!("CARGO_PKG_VERSION"),
             mode,
             url: common.url.clone(),
-            transport: common.transport.to_string(),
+            transport: common.transport_names(),
             started_unix: run.started_unix,
             command: std::env::args().collect::<Vec<_>>().join(" "),
             clean: false,
@@ -300,7 +294,7 @@ impl Results {
             },
             threads: plan.workers.len(),
             server_pids: run.pids.clone(),
-            connections: connections(plan, run),
+            connections: connections(plan, common, run),
             opening: opening(run),
             measured: measured(mode, &marks.measured, &marks.stopped, &load),
             closing: Closing {
@@ -342,12 +336,13 @@ impl Results {
         problem(self.connections.lost, "connections were lost");
         for (fanout, who) in [(&self.fanout, ""), (&self.slow, " (slow ones)")] {
             let Some(fanout) = fanout else { continue };
-            problem(fanout.lost, &format!("deliveries were lost unnoticed{who}"));
-            problem(fanout.duplicated, &format!("deliveries came twice{who}"));
-            problem(fanout.reordered, &format!("deliveries came out of order{who}"));
-            problem(fanout.misrouted, &format!("deliveries went to the wrong subscriber{who}"));
+            let account = &fanout.account;
+            problem(account.lost, &format!("deliveries were lost unnoticed{who}"));
+            problem(account.duplicated, &format!("deliveries came twice{who}"));
+            problem(account.reordered, &format!("deliveries came out of order{who}"));
+            problem(account.misrouted, &format!("deliveries went to the wrong subscriber{who}"));
             if who.is_empty() {
-                problem(fanout.gap_announced, "deliveries are missing behind announced gaps");
+                problem(account.gap_announced, "deliveries are missing behind announced gaps");
                 problem(fanout.publish_errors, "publishes were not accepted");
             }
         }
@@ -361,30 +356,6 @@ impl Results {
         }
         self.problems.append(&mut problems);
         self.clean = self.problems.is_empty();
-    }
-}
-
-fn words<K, W: ToString>(counts: &BTreeMap<K, u64>, word: impl Fn(&K) -> W) -> BTreeMap<String, u64> {
-    counts.iter().map(|(key, &count)| (word(key).to_string(), count)).collect()
-}
-
-fn connections<R>(plan: &Plan, run: &Run<R>) -> Connections {
-    let (marks, tally) = (&run.marks, &run.tally);
-    let end = marks.closed.account;
-    Connections {
-        wanted: plan.connections,
-        attempted: end.attempted,
-        opened: end.opened,
-        open_at_start: marks.opened.account.open(),
-        open_at_end: marks.drained.account.open(),
-        failed: end.failed,
-        failures: words(&tally.failures, |failure| failure.word()),
-        lost: end.lost,
-        losses: words(&tally.losses, |loss| loss.word()),
-        closed: end.closed,
-        farewells: words(&tally.farewells, |farewell| farewell.word()),
-        pings: end.pings,
-        connections_by_pings: tally.pings_seen.clone(),
     }
 }
 

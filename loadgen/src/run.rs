@@ -53,6 +53,8 @@ pub(crate) struct Run<R> {
     pub(crate) marks: Marks,
     pub(crate) timeline: Timeline,
     pub(crate) tally: Tally,
+    /// The same for each transport, as they were dealt.
+    pub(crate) tallies: Vec<Tally>,
     pub(crate) reports: Vec<R>,
     /// Bytes of the connections' records.
     pub(crate) table_bytes: usize,
@@ -139,6 +141,7 @@ fn gather<R>(outcomes: impl Iterator<Item = thread::Result<io::Result<Outcome<R>
         marks: Marks::default(),
         timeline: Timeline::new(Vec::new()),
         tally: Tally::default(),
+        tallies: Vec::new(),
         reports: Vec::new(),
         table_bytes: 0,
         pids: Vec::new(),
@@ -149,7 +152,11 @@ fn gather<R>(outcomes: impl Iterator<Item = thread::Result<io::Result<Outcome<R>
     for outcome in outcomes {
         match outcome {
             Ok(Ok(outcome)) => {
-                run.tally.merge(&outcome.tally);
+                run.tallies.resize_with(outcome.tallies.len(), Tally::default);
+                for (sum, tally) in run.tallies.iter_mut().zip(&outcome.tallies) {
+                    sum.merge(tally);
+                    run.tally.merge(tally);
+                }
                 run.table_bytes += outcome.table_bytes;
                 run.reports.push(outcome.report);
             }

@@ -1,7 +1,9 @@
 //! The results for people: a few lines that say what matters.
 
 use crate::progress::grouped;
-use crate::results::{ChurnResults, EchoResults, FanoutResults, Memory, Quantiles, Results, StormResults};
+use crate::results::{
+    Account, ChurnResults, EchoResults, FanoutResults, Memory, Quantiles, Results, StormResults, TransportConnections,
+};
 use std::collections::BTreeMap;
 use std::fmt::Write;
 
@@ -63,6 +65,13 @@ fn opening(results: &Results, line: &mut impl FnMut(&str, String)) {
             counts(connections.failed, "failed", &connections.failures),
         ),
     );
+    for (name, connections) in &connections.by_transport {
+        line("of them", by_transport(name, connections));
+    }
+    if !connections.said.is_empty() {
+        let said: Vec<String> = connections.said.iter().map(|(word, text)| format!("{word}: {text}")).collect();
+        line("said", said.join("; "));
+    }
     line("handshake", latency(&results.opening.latency_us));
     let mut cpu = format!("generator {:.1} us a handshake", results.opening.generator_cpu_us);
     if let Some(server) = results.opening.server_cpu_us {
@@ -72,6 +81,17 @@ fn opening(results: &Results, line: &mut impl FnMut(&str, String)) {
     if results.tells_memory() {
         memory(&results.memory, line);
     }
+}
+
+/// How the connections of one transport of a mix fared.
+fn by_transport(name: &str, connections: &TransportConnections) -> String {
+    format!(
+        "{name}: {} opened{}{}; {}",
+        grouped(connections.opened),
+        counts(connections.failed, "failed", &connections.failures),
+        counts(connections.lost, "lost", &connections.losses),
+        latency(&connections.handshake_us),
+    )
 }
 
 fn measured(results: &Results, line: &mut impl FnMut(&str, String)) {
@@ -143,6 +163,7 @@ fn echo_lines(echo: &EchoResults, line: &mut impl FnMut(&str, String)) {
 }
 
 fn fanout_lines(name: &str, fanout: &FanoutResults, line: &mut impl FnMut(&str, String)) {
+    let account = &fanout.account;
     line(
         name,
         format!(
@@ -150,44 +171,28 @@ fn fanout_lines(name: &str, fanout: &FanoutResults, line: &mut impl FnMut(&str, 
             grouped(fanout.published),
             grouped(u64::from(fanout.publishers)),
             grouped(u64::from(fanout.topics)),
-            grouped(fanout.subscribers),
-            grouped(fanout.delivered),
-            grouped(fanout.expected),
-            grouped(fanout.delivered_per_second as u64),
+            grouped(account.subscribers),
+            grouped(account.delivered),
+            grouped(account.expected),
+            grouped(account.delivered_per_second as u64),
         ),
     );
-    let kinds = [
-        (fanout.lost, "lost"),
-        (fanout.lost_at_end, "of them behind the last that came"),
-        (fanout.gap_announced, "missing behind an announced gap"),
-        (fanout.missed_by_lost_connections, "missed by lost connections"),
-        (fanout.duplicated, "duplicated"),
-        (fanout.reordered, "reordered"),
-        (fanout.misrouted, "misrouted"),
-        (fanout.foreign, "not ours"),
-        (fanout.publish_errors, "publishes refused"),
-    ];
-    let seen: Vec<String> = kinds
-        .iter()
-        .filter(|(count, _)| *count > 0)
-        .map(|(count, word)| format!("{} {word}", grouped(*count)))
-        .collect();
-    line("account", if seen.is_empty() { "none lost, duplicated or reordered".to_owned() } else { seen.join(", ") });
-    if fanout.reconnecting_subscribers > 0 {
-        line(
-            "reconnects",
-            format!(
-                "{} subscribers came back {} times with their cursors",
-                grouped(fanout.reconnecting_subscribers),
-                grouped(fanout.reconnects),
-            ),
-        );
+    let mut seen = faults(account);
+    if fanout.publish_errors > 0 {
+        seen.push(format!("{} publishes refused", grouped(fanout.publish_errors)));
     }
-    if fanout.gaps > 0 || fanout.reconnecting_subscribers > 0 {
-        line("gaps", format!("{} announced", grouped(fanout.gaps)));
+    line("account", verdict(&seen));
+    if account.reconnecting_subscribers > 0 {
+        line("reconnects", reconnects(account));
     }
-    if fanout.latency_us.count > 0 {
-        line("delivery", latency(&fanout.latency_us));
+    if account.gaps > 0 || account.reconnecting_subscribers > 0 {
+        line("gaps", format!("{} announced", grouped(account.gaps)));
+    }
+    if account.latency_us.count > 0 {
+        line("delivery", latency(&account.latency_us));
+    }
+    for (name, account) in &fanout.by_transport {
+        transport_lines(name, account, line);
     }
     if let Some(late) = &fanout.publish_late_us {
         line("publ. late", latency(late));
@@ -195,6 +200,51 @@ fn fanout_lines(name: &str, fanout: &FanoutResults, line: &mut impl FnMut(&str, 
     if let Some(answer) = &fanout.publish_answer_us {
         line("publ. POST", latency(answer));
     }
+}
+
+/// The account of one transport of a mix.
+fn transport_lines(name: &str, account: &Account, line: &mut impl FnMut(&str, String)) {
+    let mut text = format!(
+        "{name}: {} subscribers, {} of {} deliveries, {}",
+        grouped(account.subscribers),
+        grouped(account.delivered),
+        grouped(account.expected),
+        verdict(&faults(account)),
+    );
+    if account.reconnecting_subscribers > 0 {
+        let _ = write!(text, "; {}", reconnects(account));
+    }
+    if account.gaps > 0 {
+        let _ = write!(text, "; {} gaps announced", grouped(account.gaps));
+    }
+    line("of them", text);
+    if account.latency_us.count > 0 {
+        line("", latency(&account.latency_us));
+    }
+}
+
+/// What is not as it should be.
+fn faults(account: &Account) -> Vec<String> {
+    let kinds = [
+        (account.lost, "lost"),
+        (account.lost_at_end, "of them behind the last that came"),
+        (account.gap_announced, "missing behind an announced gap"),
+        (account.missed_by_lost_connections, "missed by lost connections"),
+        (account.duplicated, "duplicated"),
+        (account.reordered, "reordered"),
+        (account.misrouted, "misrouted"),
+        (account.foreign, "not ours"),
+    ];
+    kinds.iter().filter(|(count, _)| *count > 0).map(|(count, word)| format!("{} {word}", grouped(*count))).collect()
+}
+
+fn verdict(faults: &[String]) -> String {
+    if faults.is_empty() { "none lost, duplicated or reordered".to_owned() } else { faults.join(", ") }
+}
+
+fn reconnects(account: &Account) -> String {
+    let (who, times) = (grouped(account.reconnecting_subscribers), grouped(account.reconnects));
+    format!("{who} subscribers came back {times} times with their cursors")
 }
 
 fn churn_lines(churn: &ChurnResults, line: &mut impl FnMut(&str, String)) {

@@ -61,6 +61,11 @@ impl Target {
         Ok(Self { host: authority.to_owned(), path: format!("{slash}{path}"), address })
     }
 
+    /// Whether the path has a place for a topic's name.
+    pub(crate) fn names_topic(&self) -> bool {
+        self.path.contains("{topic}")
+    }
+
     pub(crate) fn is_local(&self) -> bool {
         self.address.ip().is_loopback()
     }

@@ -110,9 +110,6 @@ fn what_cannot_work_is_said_before_anything_starts() {
     refused(&["fanout", url, "--topics", "2"], "--publish-url");
     refused(&["fanout", url, "--topics", "2", "--topic", "same"], "{n}");
     refused(&["idle", "wss://127.0.0.1:9/"], "TLS");
-    for transport in ["centrifugo-json", "centrifugo-protobuf"] {
-        refused(&["idle", url, "--transport", transport], "not there yet");
-    }
     refused(&["idle", url, "-c", "100000", "--threads", "1"], "ulimit");
     refused(&["idle", url, "-c", "50000", "--source", "127.0.0.5"], "--per-source");
     refused(&["idle", url, "-c", "999000000"], "ulimit");

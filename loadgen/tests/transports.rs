@@ -6,21 +6,28 @@ use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::sync::Mutex;
 use support::strange::{Strange, answer, linger, read_head};
-use support::{Outcome, Server, load};
+use support::{Outcome, Running, Server, load};
 
 const SUBSCRIBERS: u64 = 60;
 const TOPICS: u64 = 3;
+const ALONE: [&str; 5] = ["ws", "sse", "poll", "centrifugo-json", "centrifugo-protobuf"];
+const MIX: &str = "ws,sse,poll,centrifugo-json,centrifugo-protobuf";
 
 /// A short run in which half of the subscribers come and go.
 #[track_caller]
 fn restless(server: &Server, transport: &str, more: &[&str]) -> Outcome {
-    let url =
-        format!("{}/topics/{{topic}}", if transport == "ws" { server.url.trim_end_matches('/') } else { &server.http });
     let post = format!("{}/topics/{{topic}}", server.http);
-    let fixed = ["-c", "60", "--topics", "3", "--rate", "150", "--duration", "1.5", "--settle", "0.2", "--drain", "5"];
+    let url = match transport {
+        "ws" => format!("{}topics/{{topic}}", server.url),
+        // Where they connect says nothing of a topic.
+        "centrifugo-json" => format!("{}connection/websocket", server.url),
+        _ => post.clone(),
+    };
+    let fixed = ["-c", "60", "--topics", "3", "--rate", "150", "--duration", "1.5", "--settle", "0.2"];
+    let drain: &[&str] = if more.contains(&"--drain") { &[] } else { &["--drain", "5"] };
     let coming = ["--reconnect-share", "0.5", "--reconnect-every", "0.3", "--publishers", "3"];
     let transport = ["fanout", &url, "--transport", transport, "--publish-url", &post];
-    load(&[&transport[..], &fixed, &coming, more].concat())
+    load(&[&transport[..], &fixed, &coming, drain, more].concat())
 }
 
 #[track_caller]
@@ -43,25 +50,57 @@ fn assert_exact(outcome: &Outcome, transport: &str) {
 #[test]
 fn whoever_comes_back_misses_nothing_over_any_transport() {
     let Some(server) = Server::throng("--workers 4") else { return };
-    for transport in ["ws", "sse", "poll"] {
+    for transport in ALONE {
         assert_exact(&restless(&server, transport, &[]), transport);
     }
+}
+
+#[test]
+fn all_transports_meet_on_the_same_topics_and_each_has_its_account() {
+    let Some(server) = Server::throng("--workers 4") else { return };
+    let outcome = restless(&server, "websocket,sse,poll,centrifugo-json,centrifugo-protobuf", &[]);
+    assert_exact(&outcome, MIX);
+    let expected = outcome.count("fanout.expected");
+    for transport in ALONE {
+        let of = |name: &str| outcome.count(&format!("fanout.by_transport.{transport}.{name}"));
+        assert_eq!((of("subscribers"), of("reconnecting_subscribers")), (SUBSCRIBERS / 5, SUBSCRIBERS / 10));
+        assert_eq!((of("delivered"), of("expected")), (expected / 5, expected / 5), "{transport}");
+        assert_eq!(of("latency_us.count"), of("delivered"), "{transport}");
+        let came = |name: &str| outcome.count(&format!("connections.by_transport.{transport}.{name}"));
+        assert_eq!(came("opened"), SUBSCRIBERS / 5 + of("reconnects"), "{transport}");
+        assert_eq!((came("failed"), came("lost"), came("closed")), (0, 0, came("opened")), "{transport}");
+        assert_eq!(came("farewells.returning"), of("reconnects"), "{transport}");
+        assert!(outcome.summary.contains(&format!("of them  {transport}: 12 subscribers, ")), "{}", outcome.summary);
+    }
+}
+
+#[test]
+fn whoever_stays_away_gets_all_that_was_missed() {
+    let Some(server) = Server::throng("--workers 4") else { return };
+    // More than a reply to a subscription holds.
+    let outcome = restless(&server, MIX, &["--size", "3000", "--reconnect-after", "1.2"]);
+    outcome.assert_clean();
+    assert_eq!(outcome.count("fanout.delivered"), outcome.count("fanout.expected"), "{}", outcome.summary);
+    assert!(outcome.count("fanout.reconnects") >= SUBSCRIBERS / 2, "{}", outcome.summary);
+    assert_eq!(outcome.count("fanout.gaps"), 0, "{}", outcome.summary);
+    assert!(outcome.number("fanout.latency_us.max") > 100_000.0, "nobody was away: {}", outcome.summary);
 }
 
 #[test]
 fn what_a_gap_swallows_is_missing_and_not_lost() {
     // Nothing is kept, so whoever comes back too late is told so.
     let Some(server) = Server::throng("--workers 2 --history-size 0") else { return };
-    for transport in ["ws", "sse", "poll"] {
-        let outcome = restless(&server, transport, &[]);
+    for transport in ALONE.into_iter().chain([MIX]) {
+        let outcome = restless(&server, transport, &["--drain", "0.5"]);
         for what in ["lost", "duplicated", "reordered", "missed_by_lost_connections"] {
             assert_eq!(outcome.count(&format!("fanout.{what}")), 0, "{transport}: {}", outcome.summary);
         }
         let [delivered, missing, expected, gaps] =
             ["delivered", "gap_announced", "expected", "gaps"].map(|name| outcome.count(&format!("fanout.{name}")));
         assert_eq!(delivered + missing, expected, "{transport}: {}", outcome.summary);
-        // A poll is away after every answer.
-        assert!(gaps > 0 || transport != "poll", "{}", outcome.summary);
+        // A poll is away after every answer; one of Centrifugo's clients is told that it may have missed something.
+        let is_told = transport == "poll" || transport.contains("centrifugo");
+        assert!(gaps > 0 || !is_told, "{transport}: {}", outcome.summary);
     }
 }
 
@@ -118,7 +157,7 @@ fn what_a_careless_server_does_to_events_is_counted_exactly() {
 fn bytes_are_told_apart_from_text_and_counted_all_the_same() {
     let Some(server) = Server::throng("--workers 2") else { return };
     let bytes = ["--publish-header", "Content-Type: application/octet-stream"];
-    for transport in ["ws", "sse", "poll"] {
+    for transport in ALONE {
         assert_exact(&restless(&server, transport, &bytes), transport);
     }
 }
@@ -134,9 +173,39 @@ fn what_is_published_goes_to_the_subscribers_url_unless_another_is_said() {
 }
 
 #[test]
-fn idle_streams_and_polls_stay_open() {
+fn what_is_published_by_centrifugos_server_api_arrives_too() {
+    let Some(server) = Server::throng("--workers 2 --api-insecure") else { return };
+    let endpoint = format!("{}connection/websocket", server.url);
+    let api = format!("{}/api/publish", server.http);
+    let publish = [
+        "--publish-url",
+        &api,
+        "--publish-header",
+        "Content-Type: application/json",
+        "--publish-template",
+        r#"{"channel":"{topic}","data":{"n":{seq},"text":"{payload}"}}"#,
+    ];
+    let fixed = ["-c", "20", "--topics", "2", "--rate", "100", "--duration", "1", "--settle", "0.1"];
+    let transport = ["--transport", "centrifugo-json,centrifugo-protobuf", "--reconnect-share", "0.5"];
+    let fixed = [&fixed[..], &["--reconnect-every", "0.3"]].concat();
+    let outcome = load(&[&["fanout", &endpoint], &transport[..], &fixed, &publish].concat());
+    outcome.assert_clean();
+    assert!(outcome.count("fanout.published") > 50, "{}", outcome.summary);
+    assert_eq!(outcome.count("fanout.delivered"), outcome.count("fanout.published") * 10, "{}", outcome.summary);
+}
+
+#[test]
+fn idle_sessions_streams_and_polls_stay_open() {
     let Some(server) = Server::throng("") else { return };
     let url = format!("{}/topics/quiet", server.http);
+    for transport in ["centrifugo-json", "centrifugo-protobuf"] {
+        for topic in ["quiet", "", r#"a"b\/%"#] {
+            let outcome = load(&["idle", &server.http, "--transport", transport, "--topic", topic, "--hold", "0.3"]);
+            outcome.assert_clean();
+            assert_eq!(outcome.count("connections.open_at_end"), 100, "{}", outcome.summary);
+            assert_eq!(outcome.count("connections.farewells.answered"), 100, "{}", outcome.summary);
+        }
+    }
     for transport in ["sse", "poll"] {
         // Polls come to their end and are asked for again.
         let outcome = load(&["idle", &url, "--transport", transport, "--poll-wait", "1", "-c", "50", "--hold", "2.3"]);
@@ -147,31 +216,82 @@ fn idle_streams_and_polls_stay_open() {
 }
 
 #[test]
-fn streams_may_be_read_slowly() {
+fn streams_and_sessions_may_be_read_slowly() {
     let Some(server) = Server::throng("") else { return };
     let url = format!("{}/topics/{{topic}}", server.http);
-    let outcome = load(&[
-        "slow",
-        &url,
-        "--transport",
-        "sse",
-        "-c",
-        "20",
-        "--slow-share",
-        "0.25",
-        "--rate",
-        "100",
-        "--duration",
-        "1",
-        "--settle",
-        "0.1",
-    ]);
-    outcome.assert_clean();
-    assert_eq!((outcome.count("fanout.subscribers"), outcome.count("slow.subscribers")), (15, 5));
-    for who in ["fanout", "slow"] {
-        let [delivered, expected] = ["delivered", "expected"].map(|name| outcome.count(&format!("{who}.{name}")));
-        assert_eq!(delivered, expected, "{}", outcome.summary);
+    let slowness = ["-c", "20", "--slow-share", "0.25", "--rate", "100", "--duration", "1", "--settle", "0.1"];
+    for transport in ["sse", "centrifugo-json", "centrifugo-protobuf"] {
+        let outcome = load(&[&["slow", &url, "--transport", transport], &slowness[..]].concat());
+        outcome.assert_clean();
+        assert_eq!((outcome.count("fanout.subscribers"), outcome.count("slow.subscribers")), (15, 5));
+        for who in ["fanout", "slow"] {
+            let [delivered, expected] = ["delivered", "expected"].map(|name| outcome.count(&format!("{who}.{name}")));
+            assert_eq!(delivered, expected, "{transport}: {}", outcome.summary);
+        }
     }
+}
+
+#[test]
+fn centrifugos_clients_come_and_go_too() {
+    let Some(server) = Server::throng("--workers 2") else { return };
+    let transports = ["--transport", "ws,centrifugo-json,centrifugo-protobuf"];
+    let url = format!("{}topics/{{topic}}", server.url);
+    let churn = ["churn", &url, "-c", "60", "--rate", "100", "--duration", "1", "--topics", "2"];
+    let outcome = load(&[&churn[..], &transports].concat());
+    outcome.assert_clean();
+    assert!(outcome.count("churn.replaced") >= 80, "{}", outcome.summary);
+    for transport in &ALONE[3..] {
+        let opened = outcome.count(&format!("connections.by_transport.{transport}.opened"));
+        assert!(opened > 20, "{}", outcome.summary);
+    }
+    let storm = load(&[&["storm", &url, "-c", "60", "--rest", "0.2"], &transports[..]].concat());
+    storm.assert_clean();
+}
+
+#[test]
+fn what_keeps_centrifugos_clients_out_is_told_apart() {
+    let secret = std::path::Path::new(env!("CARGO_TARGET_TMPDIR")).join("transports-secret");
+    std::fs::write(&secret, "a secret that is long enough").unwrap();
+    let Some(open) = Server::throng("--workers 2") else { return };
+    let Some(closed) = Server::throng(&format!("--token-secret-file {}", secret.display())) else { return };
+    let (long, wrong) = ("x".repeat(256), format!("{}wrong", open.url));
+    let either: [(&str, &[&str], [&str; 2], &str); 4] = [
+        // There, throng has a WebSocket that answers nothing, and knows no subprotocol.
+        (&wrong, &[], ["join_timeout", "bad_upgrade"], ""),
+        (&open.url, &["--topic", &long], ["error_107"; 2], "bad request"),
+        (&closed.url, &[], ["closed_3501"; 2], "bad request"),
+        (&closed.url, &["--token", "no.such.token"], ["closed_3500"; 2], "invalid token"),
+    ];
+    for (url, more, classes, reason) in either {
+        for (transport, class) in ["centrifugo-json", "centrifugo-protobuf"].into_iter().zip(classes) {
+            let fixed = ["-c", "9", "--hold", "0.1", "--open-timeout", "0.7", "--transport", transport];
+            let outcome = load(&[&["idle", url], &fixed[..], more].concat());
+            assert_eq!(outcome.status, 3, "{}", outcome.summary);
+            assert_eq!(outcome.count(&format!("connections.failures.{class}")), 9, "{}", outcome.summary);
+            assert_eq!(outcome.count("connections.attempted"), 9, "{}", outcome.summary);
+            if !reason.is_empty() {
+                assert_eq!(outcome.value(&format!("connections.said.{class}")), reason, "{}", outcome.summary);
+                assert!(outcome.summary.contains(&format!("{class}: {reason}")), "{}", outcome.summary);
+            }
+        }
+    }
+}
+
+#[test]
+fn a_server_that_drains_tells_each_transport_in_its_words() {
+    let Some(server) = Server::throng("--workers 2 --drain 0.5") else { return };
+    let url = format!("{}/topics/{{topic}}", server.http);
+    let running = Running::start(&["idle", &url, "--transport", MIX, "-c", "50", "--hold", "4"]);
+    std::thread::sleep(std::time::Duration::from_millis(1500));
+    server.terminate();
+    let outcome = running.wait();
+    assert_eq!(outcome.status, 3, "{}", outcome.summary);
+    assert_eq!((outcome.count("connections.opened"), outcome.count("connections.lost")), (50, 50));
+    for (transport, class) in ALONE.into_iter().zip(["closed_1001", "eof", "http_503", "closed_3001", "closed_3001"]) {
+        let losses = format!("connections.by_transport.{transport}.losses.{class}");
+        assert_eq!(outcome.count(&losses), 10, "{transport}: {}", outcome.summary);
+    }
+    assert_eq!(outcome.value("connections.said.closed_3001"), "shutdown", "{}", outcome.summary);
 }
 
 fn idle(server: &Strange, transport: &str) -> Outcome {
@@ -229,6 +349,12 @@ fn what_cannot_be_carried_is_refused_with_what_to_do() {
     for load in ["echo", "churn", "storm", "mixed"] {
         refused(&[load, url, "--transport", "sse"], "leave --transport out");
     }
+    for load in ["echo", "mixed"] {
+        refused(&[load, url, "--transport", "ws,centrifugo-json"], "leave --transport out");
+    }
+    refused(&["idle", "http://127.0.0.1:9/topics/a", "--transport", "ws,centrifugo-json"], "/topics/{topic}");
+    refused(&["idle", url, "--transport", "centrifugo-json", "--topics", "2", "--topic", "a"], "{n}");
+    refused(&["idle", url, "--transport", "centrifugo-json", "--centrifugo-path", "a"], "slash");
     refused(&["slow", url, "--transport", "poll"], "use ws or sse");
     refused(&["fanout", url], "ws://");
     refused(&["fanout", url, "--transport", "sse", "--subscribe-template", "x"], "--subscribe-template");

@@ -1,7 +1,7 @@
 //! Whom a worker calls, from where, and with which words.
 
 use crate::cli::Transport;
-use crate::handshake::{Ask, KeyPair, Request};
+use crate::handshake::{Ask, KeyPair, Offer, Request};
 use std::sync::Arc;
 use std::time::Duration;
 use throng::sys::{Address, ConnectOptions};
@@ -9,14 +9,21 @@ use throng::sys::{Address, ConnectOptions};
 /// What all workers share.
 #[derive(Debug)]
 pub(crate) struct Dial {
-    pub(crate) transport: Transport,
+    /// Dealt to the connections of each topic in turn.
+    pub(crate) transports: Vec<Transport>,
     pub(crate) target: Address,
     pub(crate) options: ConnectOptions,
     /// Key pairs, used in turn.
     pub(crate) keys: Vec<KeyPair>,
     /// Requests: connection number `n` sends number `n` modulo their count.
     pub(crate) requests: Vec<Request>,
-    /// What was offered, comma-separated.
+    /// The request of Centrifugo's clients.
+    pub(crate) centrifugo: Request,
+    /// Topics by name, as those clients subscribe to them: connection number `n` to number `n` modulo their count.
+    pub(crate) channels: Vec<String>,
+    /// Their connection token.
+    pub(crate) token: String,
+    /// Subprotocols that bare WebSockets offer, comma-separated.
     pub(crate) subprotocol: Option<String>,
     /// Share of the connections that leave and come back with a cursor.
     pub(crate) returning: f64,
@@ -64,15 +71,43 @@ impl Line {
         self.first + u64::from(slot)
     }
 
-    /// Whether the connection in `slot` leaves and comes back: the same share of those of each request.
+    /// Which of the transports the connection in `slot` was dealt.
+    pub(crate) fn part(&self, slot: u32) -> usize {
+        let Dial { transports, channels, .. } = &*self.dial;
+        match transports.len() as u64 {
+            1 => 0,
+            count => (self.number(slot) / channels.len() as u64 % count) as usize,
+        }
+    }
+
+    pub(crate) fn transport(&self, slot: u32) -> Transport {
+        self.dial.transports[self.part(slot)]
+    }
+
+    /// What one of Centrifugo's clients subscribes to; empty: nothing.
+    pub(crate) fn channel(&self, slot: u32) -> &str {
+        let channels = &self.dial.channels;
+        &channels[(self.number(slot) % channels.len() as u64) as usize]
+    }
+
+    /// Whether the connection in `slot` leaves and comes back: the same share of those of each topic and transport.
     pub(crate) fn returns(&self, slot: u32) -> bool {
-        let rank = self.number(slot) / self.dial.requests.len() as u64;
-        self.dial.returning > 0.0 && picks(self.dial.returning, rank)
+        let Dial { transports, channels, returning, .. } = &*self.dial;
+        let alike = (transports.len() * channels.len()) as u64;
+        *returning > 0.0 && picks(*returning, self.number(slot) / alike)
     }
 
     /// Whether it is a WebSocket whose frames carry cursors.
     pub(crate) fn has_cursors(&self, slot: u32) -> bool {
-        self.dial.transport == Transport::Ws && self.returns(slot)
+        self.dial.returning > 0.0 && self.transport(slot) == Transport::Ws && self.returns(slot)
+    }
+
+    /// What a WebSocket offers to speak.
+    pub(crate) fn offer(&self, transport: Transport) -> Offer<'_> {
+        match transport.centrifugo() {
+            Some(format) => format.subprotocol().map_or(Offer::None, Offer::Only),
+            None => self.dial.subprotocol.as_deref().map_or(Offer::None, Offer::Any),
+        }
     }
 
     /// Writes the request of `slot` over `out`, to go on from `cursor` unless that is empty, and says which key
@@ -81,13 +116,16 @@ impl Line {
         let index = self.next_key;
         let key = &self.dial.keys[usize::from(index)].key;
         self.next_key = (index + 1) % self.dial.keys.len() as u8;
-        let ask = match self.dial.transport {
-            Transport::Sse => Ask::Events(cursor),
-            Transport::Poll => Ask::Poll(cursor),
-            _ if self.has_cursors(slot) => Ask::Frames(key, cursor),
-            _ => Ask::Socket(key),
+        let transport = self.transport(slot);
+        let offer = self.offer(transport);
+        let (template, ask) = match transport {
+            Transport::Sse => (self.template(slot), Ask::Events(cursor)),
+            Transport::Poll => (self.template(slot), Ask::Poll(cursor)),
+            Transport::Ws if self.has_cursors(slot) => (self.template(slot), Ask::Frames(key, offer, cursor)),
+            Transport::Ws => (self.template(slot), Ask::Socket(key, offer)),
+            _ => (&self.dial.centrifugo, Ask::Socket(key, offer)),
         };
-        self.template(slot).write(out, ask);
+        template.write(out, ask);
         index
     }
 
@@ -103,7 +141,47 @@ impl Line {
 
 #[cfg(test)]
 mod tests {
-    use super::picks;
+    use super::*;
+    use std::collections::BTreeMap;
+
+    fn line(transports: &[Transport], topics: usize, returning: f64) -> Line {
+        let dial = Dial {
+            transports: transports.to_vec(),
+            target: Address::from("127.0.0.1:9".parse::<std::net::SocketAddr>().unwrap()),
+            options: ConnectOptions { nodelay: false, speaks_first: true },
+            keys: Vec::new(),
+            requests: Vec::new(),
+            centrifugo: Request::new("/", "h", ""),
+            channels: (0..topics).map(|topic| topic.to_string()).collect(),
+            token: String::new(),
+            subprotocol: None,
+            returning,
+            poll_wait_s: 1,
+            open_timeout: Duration::ZERO,
+            close_timeout: Duration::ZERO,
+            per_source: 1,
+        };
+        Line::new(Arc::new(dial), 7_000, Vec::new())
+    }
+
+    #[test]
+    fn each_topic_has_all_transports_and_each_of_them_the_same_share_that_returns() {
+        let transports = [Transport::Ws, Transport::Sse, Transport::Poll, Transport::CentrifugoJson];
+        for topics in [1, 2, 4, 7] {
+            let (line, mut dealt) = (line(&transports, topics, 0.5), BTreeMap::<_, (u32, u32)>::new());
+            let per = 100;
+            for slot in 0..per * (topics * transports.len()) as u32 {
+                let key = (line.channel(slot).to_owned(), line.part(slot));
+                let (count, returns) = dealt.entry(key).or_default();
+                *count += 1;
+                *returns += u32::from(line.returns(slot));
+            }
+            assert_eq!(dealt.len(), topics * transports.len());
+            for (who, (count, returns)) in dealt {
+                assert!(count.abs_diff(per) <= 1 && returns.abs_diff(per / 2) <= 1, "{who:?}: {returns} of {count}");
+            }
+        }
+    }
 
     #[test]
     fn a_share_is_picked_evenly() {

@@ -116,11 +116,16 @@ impl Farewell {
     }
 }
 
-/// What a worker found out, class by class.
+/// What is kept of a reason, in letters: as much as a close frame holds.
+const SAID_LETTERS_MAX: usize = 123;
+
+/// What a worker found out about the connections of one transport, class by class.
 #[derive(Clone, Debug)]
 pub(crate) struct Tally {
     pub(crate) failures: BTreeMap<Failure, u64>,
     pub(crate) losses: BTreeMap<Loss, u64>,
+    /// What the server said first, by the word of a failure or a loss.
+    pub(crate) said: BTreeMap<String, String>,
     pub(crate) farewells: BTreeMap<Farewell, u64>,
     /// From connect(2) to the whole answer, in microseconds. Two digits: a worker of tens of thousands of
     /// connections pays 20 KB for it.
@@ -135,6 +140,7 @@ impl Default for Tally {
         Self {
             failures: BTreeMap::new(),
             losses: BTreeMap::new(),
+            said: BTreeMap::new(),
             farewells: BTreeMap::new(),
             handshake_us,
             pings_seen: BTreeMap::new(),
@@ -143,9 +149,21 @@ impl Default for Tally {
 }
 
 impl Tally {
+    /// Keeps the reason that came with a code, unless there is one already.
+    pub(crate) fn note_said(&mut self, word: &str, text: &str) {
+        if !text.is_empty() && !self.said.contains_key(word) {
+            let plain = |letter: &char| !letter.is_control();
+            let text = text.chars().filter(plain).take(SAID_LETTERS_MAX).collect();
+            self.said.insert(word.to_owned(), text);
+        }
+    }
+
     pub(crate) fn merge(&mut self, other: &Self) {
         sum(&mut self.failures, &other.failures);
         sum(&mut self.losses, &other.losses);
+        for (word, text) in &other.said {
+            self.note_said(word, text);
+        }
         sum(&mut self.farewells, &other.farewells);
         sum(&mut self.pings_seen, &other.pings_seen);
         self.handshake_us += &other.handshake_us;

@@ -1,10 +1,11 @@
 //! What comes on open connections, transport by transport: frames, events, and answers to polls. A load sees messages,
-//! gaps and cursors.
+//! gaps and cursors. What is in the frames of Centrifugo's clients is [`session`]'s.
 
 use super::gauge::Farewell;
 use super::net::Net;
 use super::table::Phase;
-use super::{Gone, Mode};
+use super::{Cursor, Gone, Mode, session};
+use crate::centrifugo::Format;
 use crate::cli::Transport;
 use crate::poll::{self, Element, Parsed, is_cursor, unbase64};
 use crate::reason::{Failure, Loss};
@@ -16,10 +17,13 @@ const RULES: Rules = Rules { role: Role::Client, message_bytes_max: 64 * 1024 * 
 
 /// Handles what was read; false when the connection is gone.
 pub(super) fn input<M: Mode>(net: &mut Net<M::State>, mode: &mut M, slot: u32, bytes: &mut [u8]) -> bool {
-    let gone = match net.line.dial.transport {
+    let gone = match net.line.transport(slot) {
         Transport::Sse => events(net, mode, slot, bytes),
         Transport::Poll => answer(net, mode, slot, bytes),
-        _ => frames(net, mode, slot, bytes),
+        Transport::Ws if net.line.has_cursors(slot) => frames(net, mode, slot, bytes, Inside::Elements),
+        Transport::Ws => frames(net, mode, slot, bytes, Inside::Messages),
+        Transport::CentrifugoJson => frames(net, mode, slot, bytes, Inside::Replies(Format::Json)),
+        Transport::CentrifugoProtobuf => frames(net, mode, slot, bytes, Inside::Replies(Format::Protobuf)),
     };
     if let Err((state, gone)) = gone {
         mode.gone(net, slot, state, gone);
@@ -31,15 +35,29 @@ pub(super) fn input<M: Mode>(net: &mut Net<M::State>, mode: &mut M, slot: u32, b
 /// What a connection leaves behind that is gone.
 type Left<M> = (<M as Mode>::State, Gone);
 
-fn frames<M: Mode>(net: &mut Net<M::State>, mode: &mut M, slot: u32, bytes: &mut [u8]) -> Result<(), Left<M>> {
-    let has_cursors = net.line.has_cursors(slot);
+/// What a WebSocket's frames hold.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Inside {
+    Messages,
+    /// Messages with their cursors, and gaps.
+    Elements,
+    Replies(Format),
+}
+
+fn frames<M: Mode>(
+    net: &mut Net<M::State>,
+    mode: &mut M,
+    slot: u32,
+    bytes: &mut [u8],
+    inside: Inside,
+) -> Result<(), Left<M>> {
     let mut partial = net.table[slot].rare.as_mut().and_then(|rare| rare.partial.take());
     let mut at = 0;
     loop {
         match ws::decode(&mut partial, bytes, &mut at, RULES) {
             Ok(None) => break,
             Ok(Some(event)) => {
-                handle(net, mode, slot, event, has_cursors)?;
+                handle(net, mode, slot, event, inside)?;
                 if net.table[slot].phase == Phase::Free {
                     return Ok(());
                 }
@@ -61,11 +79,20 @@ fn handle<M: Mode>(
     mode: &mut M,
     slot: u32,
     event: Event<'_>,
-    has_cursors: bool,
+    inside: Inside,
 ) -> Result<(), Left<M>> {
-    let open = net.table[slot].phase == Phase::Open;
+    let open = matches!(net.table[slot].phase, Phase::Open | Phase::Joining);
     match event {
-        Event::Text(text) if open && has_cursors => {
+        Event::Text(text) if inside == Inside::Replies(Format::Json) => {
+            session::replies(net, mode, slot, Format::Json, text.as_bytes())?;
+        }
+        Event::Binary(bytes) if inside == Inside::Replies(Format::Protobuf) => {
+            session::replies(net, mode, slot, Format::Protobuf, bytes)?;
+        }
+        Event::Text(_) | Event::Binary(_) if open && matches!(inside, Inside::Replies(_)) => {
+            return Err(break_off(net, slot, Failure::BadReply, WRONG_TYPE));
+        }
+        Event::Text(text) if open && inside == Inside::Elements => {
             let Some(one) = Element::parse(text.as_bytes()) else { return Err(net.lose(slot, NO_ELEMENT)) };
             element(net, mode, slot, &one);
         }
@@ -78,16 +105,16 @@ fn handle<M: Mode>(
             mode.message(net, slot, bytes);
         }
         Event::Ping(payload) if open => {
-            net.gauge.pings.add(1);
-            let conn = &mut net.table[slot];
-            conn.pings = conn.pings.saturating_add(1);
+            net.note_ping(slot);
             net.send_frame(slot, Opcode::Pong, payload);
         }
         Event::Close(close) if open => {
             // Echoed with its code (section 5.5.1); then the server ends the stream, which we do not wait for.
             let code = close.code.map(u16::to_be_bytes);
             net.send_frame(slot, Opcode::Close, code.as_ref().map_or(&[], |code| &code[..]));
-            return Err(net.lose(slot, Loss::Closed(close.code.unwrap_or(1005))));
+            let code = close.code.unwrap_or(1005);
+            net.note_said(slot, &Loss::Closed(code).word(), close.reason);
+            return Err(break_off(net, slot, Failure::Closed(code), Loss::Closed(code)));
         }
         Event::Close(_) if net.table[slot].phase == Phase::Closing => net.table[slot].phase = Phase::Closed,
         _ => {} // what comes while we are closing is of no interest
@@ -98,9 +125,9 @@ fn handle<M: Mode>(
 /// The server broke the protocol.
 fn violated<S: Default>(net: &mut Net<S>, slot: u32, violation: Violation) -> (S, Gone) {
     match net.table[slot].phase {
-        Phase::Open => {
+        Phase::Open | Phase::Joining => {
             net.send_frame(slot, Opcode::Close, &violation.code().to_be_bytes());
-            net.lose(slot, Loss::violation(violation))
+            break_off(net, slot, Failure::BadReply, Loss::violation(violation))
         }
         _ => net.part(slot, Farewell::Unanswered),
     }
@@ -110,6 +137,8 @@ fn violated<S: Default>(net: &mut Net<S>, slot: u32, violation: Violation) -> (S
 const NO_ELEMENT: Loss = Loss::Violation("element");
 /// An answer to a poll is none, or says no cursor.
 const NO_ANSWER: Loss = Loss::Violation("answer");
+/// Text where there should be bytes, or the other way round.
+const WRONG_TYPE: Loss = Loss::Violation("frame_type");
 /// An event is longer than any message may be.
 const TOO_LONG: Loss = Loss::Violation("too_long");
 
@@ -132,7 +161,7 @@ fn element<M: Mode>(net: &mut Net<M::State>, mode: &mut M, slot: u32, element: &
 /// What a server says as a cursor goes into requests: only what is harmless there.
 pub(super) fn tell_cursor<M: Mode>(net: &mut Net<M::State>, mode: &mut M, slot: u32, cursor: &[u8]) {
     if is_cursor(cursor) && net.table[slot].phase == Phase::Open {
-        mode.cursor(net, slot, cursor);
+        mode.cursor(net, slot, Cursor::At(cursor));
     }
 }
 
@@ -225,9 +254,9 @@ fn answer<M: Mode>(net: &mut Net<M::State>, mode: &mut M, slot: u32, bytes: &[u8
 }
 
 /// Ends a connection that was to open, or was open.
-fn break_off<S: Default>(net: &mut Net<S>, slot: u32, failure: Failure, loss: Loss) -> (S, Gone) {
+pub(super) fn break_off<S: Default>(net: &mut Net<S>, slot: u32, failure: Failure, loss: Loss) -> (S, Gone) {
     match net.table[slot].phase {
-        Phase::Waiting => net.fail(slot, failure),
+        Phase::Waiting | Phase::Joining => net.fail(slot, failure),
         _ => net.lose(slot, loss),
     }
 }

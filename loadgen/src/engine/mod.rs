@@ -10,6 +10,7 @@ mod dial;
 mod gauge;
 mod input;
 mod net;
+mod session;
 mod stage;
 mod table;
 mod worker;
@@ -35,6 +36,15 @@ pub(crate) enum Gone {
     Closed(Farewell),
 }
 
+/// Where a connection stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Cursor<'a> {
+    /// As the server says it.
+    At(&'a [u8]),
+    /// The number behind the last dash of that is this now.
+    Offset(u64),
+}
+
 /// What a kind of load does with the connections of one worker. Everything it needs is in [`Net`].
 pub(crate) trait Mode: Sized + Send {
     /// What it keeps for a connection. An idle one pays for it too.
@@ -55,7 +65,7 @@ pub(crate) trait Mode: Sized + Send {
     fn gap(&mut self, _net: &mut Net<Self::State>, _slot: u32) {}
 
     /// The server said where a connection stands: behind the message that came last.
-    fn cursor(&mut self, _net: &mut Net<Self::State>, _slot: u32, _cursor: &[u8]) {}
+    fn cursor(&mut self, _net: &mut Net<Self::State>, _slot: u32, _cursor: Cursor<'_>) {}
 
     /// A connection that was tried or open is gone; its slot is free already.
     fn gone(&mut self, _net: &mut Net<Self::State>, _slot: u32, _state: Self::State, _how: Gone) {}

@@ -4,6 +4,7 @@ use super::Gone;
 use super::dial::Line;
 use super::gauge::{Farewell, Gauge, Tally};
 use super::table::{Deadlines, Phase, Rare, Table};
+use crate::centrifugo::{Format, Join};
 use crate::cli::Transport;
 use crate::clock::{Clock, Nanos};
 use crate::handshake::{Answer, judge, judge_events};
@@ -14,7 +15,7 @@ use mio::{Interest, Poll, Token};
 use std::io::{self, ErrorKind};
 use std::os::fd::AsRawFd;
 use std::sync::Arc;
-use throng::mem::Rng;
+use throng::mem::{Outbox, Rng};
 use throng::sys::Socket;
 use throng::ws::{Opcode, encode_masked};
 
@@ -28,7 +29,8 @@ pub(crate) struct Net<S> {
     pub(crate) table: Table<S>,
     pub(crate) line: Line,
     pub(crate) gauge: Arc<Gauge>,
-    pub(crate) tally: Tally,
+    /// One for each transport, as they were dealt.
+    pub(crate) tallies: Vec<Tally>,
     pub(crate) rng: Rng,
     pub(crate) clock: Clock,
     /// The moment of this turn; read again before each connection that is read.
@@ -46,10 +48,12 @@ pub(crate) struct Net<S> {
     pub(crate) to_read: Vec<(u32, usize)>,
     pub(super) opening_deadlines: Deadlines,
     pub(super) closing_deadlines: Deadlines,
-    /// What the head of the connection that opened last said about where it stands.
+    /// What the connection that opened last was told about where it stands.
     pub(super) cursor: Vec<u8>,
     /// Serves connections that are between two events.
     pub(super) spare_stream: Option<Box<EventStream>>,
+    /// Commands that are about to be put in a frame.
+    commands: Vec<u8>,
     /// What is about to be written.
     out: Vec<u8>,
 }
@@ -64,12 +68,13 @@ pub(super) enum Read {
 impl<S: Default> Net<S> {
     pub(super) fn new(line: Line, gauge: Arc<Gauge>, capacity: usize, clock: Clock, seed: u64) -> io::Result<Self> {
         let (open_timeout, close_timeout) = (line.dial.open_timeout, line.dial.close_timeout);
+        let tallies = line.dial.transports.iter().map(|_| Tally::default()).collect();
         Ok(Self {
             poll: Poll::new()?,
             table: Table::with_capacity(capacity),
             line,
             gauge,
-            tally: Tally::default(),
+            tallies,
             rng: Rng::new(seed),
             clock,
             now: clock.now(),
@@ -83,6 +88,7 @@ impl<S: Default> Net<S> {
             closing_deadlines: Deadlines::new(close_timeout),
             cursor: Vec::new(),
             spare_stream: None,
+            commands: Vec::new(),
             out: Vec::with_capacity(1024),
         })
     }
@@ -107,7 +113,7 @@ impl<S: Default> Net<S> {
     fn open_in(&mut self, slot: Option<u32>, state: S, cursor: &[u8]) -> Result<u32, (Failure, S)> {
         self.gauge.attempted.add(1);
         let Some(slot) = slot else {
-            self.count_failure(Failure::NoDescriptor);
+            self.count_failure(0, Failure::NoDescriptor);
             return Err((Failure::NoDescriptor, state));
         };
         self.now = self.clock.now();
@@ -121,7 +127,7 @@ impl<S: Default> Net<S> {
             Err(error) => {
                 self.table.release(slot);
                 let failure = Failure::of(&error);
-                self.count_failure(failure);
+                self.count_failure(self.line.part(slot), failure);
                 Err((failure, state))
             }
         }
@@ -146,6 +152,10 @@ impl<S: Default> Net<S> {
         if connecting {
             conn.rare.get_or_insert_default().outbox.keep(&mut self.out, 0);
         }
+        // The request has no place for it; the commands do.
+        if !cursor.is_empty() && self.line.transport(slot).centrifugo().is_some() {
+            conn.rare.get_or_insert_default().cursor = cursor.to_vec();
+        }
         conn.socket = Some(socket);
         (conn.phase, conn.key, conn.watched_for_writing) = (phase, key, connecting);
         conn.stamp = self.now.stamp();
@@ -155,14 +165,15 @@ impl<S: Default> Net<S> {
     /// connect(2) has come to an end: sends the request, or says why not.
     pub(super) fn connected(&mut self, slot: u32) -> Result<(), Failure> {
         let conn = &mut self.table[slot];
-        let (Some(socket), Some(rare)) = (&conn.socket, &conn.rare) else { return Ok(()) };
+        let (Some(socket), Some(rare)) = (&conn.socket, &mut conn.rare) else { return Ok(()) };
         if let Some(error) = socket.take_error().unwrap_or_else(Some) {
             return Err(Failure::of(&error));
         }
         match socket.send(rare.outbox.pending()) {
             Ok(_) => {
-                conn.rare = None;
+                rare.outbox = Outbox::default();
                 conn.phase = Phase::Waiting;
+                self.drop_rare(slot);
                 Ok(())
             }
             // Not through yet after all: another event will come.
@@ -171,7 +182,8 @@ impl<S: Default> Net<S> {
         }
     }
 
-    /// Judges what has come of the answer. `Some`: open, and where in `bytes` frames begin.
+    /// Judges what has come of the answer. `Some`: it is open, or a WebSocket over which Centrifugo's commands have been
+    /// sent, and where in `bytes` frames begin.
     pub(super) fn answered(&mut self, slot: u32, bytes: &[u8]) -> Result<Option<usize>, Failure> {
         let conn = &mut self.table[slot];
         let dial = &self.line.dial;
@@ -184,9 +196,10 @@ impl<S: Default> Net<S> {
             }
         };
         let head = conn.rare.as_ref().map_or(bytes, |rare| &rare.head);
-        let answer = match dial.transport {
+        let transport = self.line.transport(slot);
+        let answer = match transport {
             Transport::Sse => judge_events(head),
-            _ => judge(head, accept, dial.subprotocol.as_deref()),
+            _ => judge(head, accept, self.line.offer(transport)),
         };
         match answer {
             Answer::Failed(failure) => Err(failure),
@@ -199,20 +212,39 @@ impl<S: Default> Net<S> {
             }
             Answer::Open(length, cursor) => {
                 cursor.clone_into(&mut self.cursor);
-                conn.rare = None;
-                self.opened(slot);
+                if let Some(rare) = &mut conn.rare {
+                    rare.head = Vec::new();
+                }
+                self.drop_rare(slot);
+                match transport.centrifugo() {
+                    Some(format) => self.join(slot, format),
+                    None => self.opened(slot),
+                }
                 Ok(Some(length - before))
             }
         }
     }
 
+    /// Sends Centrifugo's commands over a new WebSocket.
+    fn join(&mut self, slot: u32, format: Format) {
+        let conn = &mut self.table[slot];
+        conn.phase = Phase::Joining;
+        let cursor = conn.rare.as_ref().map_or(&[][..], |rare| &rare.cursor);
+        let line = &self.line;
+        let join = Join { token: &line.dial.token, channel: line.channel(slot), returns: line.returns(slot), cursor };
+        let mut commands = std::mem::take(&mut self.commands);
+        join.write(&mut commands, format);
+        self.send_frame(slot, format.opcode(), &commands);
+        self.commands = commands;
+    }
+
     /// Accounts for a connection that is open now.
     pub(super) fn opened(&mut self, slot: u32) {
         let conn = &mut self.table[slot];
-        debug_assert_eq!(conn.phase, Phase::Waiting);
+        debug_assert!(matches!(conn.phase, Phase::Waiting | Phase::Joining));
         conn.phase = Phase::Open;
         let took_us = conn.stamp.age_us(self.now);
-        self.tally.handshake_us.saturating_record(u64::from(took_us));
+        self.tallies[self.line.part(slot)].handshake_us.saturating_record(u64::from(took_us));
         self.pending -= 1;
         self.gauge.opened.add(1);
     }
@@ -303,7 +335,7 @@ impl<S: Default> Net<S> {
     /// Begins the closing handshake of an open connection, or ends it where the transport has none.
     pub(crate) fn close(&mut self, slot: u32) {
         debug_assert_eq!(self.table[slot].phase, Phase::Open);
-        if self.line.dial.transport != Transport::Ws {
+        if !self.line.transport(slot).is_websocket() {
             self.closing += 1;
             self.part(slot, Farewell::Ended);
             return;
@@ -321,7 +353,7 @@ impl<S: Default> Net<S> {
     pub(crate) fn reset(&mut self, slot: u32) -> Option<(S, Gone)> {
         match self.table[slot].phase {
             Phase::Free => None,
-            Phase::Connecting | Phase::Waiting => Some(self.fail(slot, Failure::Aborted)),
+            Phase::Connecting | Phase::Waiting | Phase::Joining => Some(self.fail(slot, Failure::Aborted)),
             Phase::Open => {
                 self.count_pings(slot);
                 self.closing += 1;
@@ -337,7 +369,7 @@ impl<S: Default> Net<S> {
         if self.table[slot].phase != Phase::Open {
             return None;
         }
-        if politely && self.line.dial.transport == Transport::Ws {
+        if politely && self.line.transport(slot).is_websocket() {
             self.send_frame(slot, Opcode::Close, &NORMAL.to_be_bytes());
         }
         self.closing += 1;
@@ -346,25 +378,25 @@ impl<S: Default> Net<S> {
 
     /// Accounts for a handshake that came to nothing.
     pub(super) fn fail(&mut self, slot: u32, failure: Failure) -> (S, Gone) {
-        debug_assert!(matches!(self.table[slot].phase, Phase::Connecting | Phase::Waiting));
+        debug_assert!(matches!(self.table[slot].phase, Phase::Connecting | Phase::Waiting | Phase::Joining));
         self.pending -= 1;
-        self.count_failure(failure);
+        self.count_failure(self.line.part(slot), failure);
         if let Some(socket) = self.table[slot].socket.take() {
             socket.reset();
         }
         (self.table.release(slot), Gone::Failed(failure))
     }
 
-    fn count_failure(&mut self, failure: Failure) {
+    fn count_failure(&mut self, part: usize, failure: Failure) {
         self.gauge.failed.add(1);
-        *self.tally.failures.entry(failure).or_default() += 1;
+        *self.tallies[part].failures.entry(failure).or_default() += 1;
     }
 
     /// Accounts for an open connection that ended without our asking.
     pub(super) fn lose(&mut self, slot: u32, loss: Loss) -> (S, Gone) {
         debug_assert_eq!(self.table[slot].phase, Phase::Open);
         self.gauge.lost.add(1);
-        *self.tally.losses.entry(loss).or_default() += 1;
+        *self.tallies[self.line.part(slot)].losses.entry(loss).or_default() += 1;
         (self.table.release(slot), Gone::Lost(loss))
     }
 
@@ -372,7 +404,7 @@ impl<S: Default> Net<S> {
     pub(super) fn part(&mut self, slot: u32, farewell: Farewell) -> (S, Gone) {
         self.closing -= 1;
         self.gauge.closed.add(1);
-        *self.tally.farewells.entry(farewell).or_default() += 1;
+        *self.tallies[self.line.part(slot)].farewells.entry(farewell).or_default() += 1;
         if matches!(farewell, Farewell::ByReset | Farewell::TimedOut)
             && let Some(socket) = self.table[slot].socket.take()
         {
@@ -381,8 +413,20 @@ impl<S: Default> Net<S> {
         (self.table.release(slot), Gone::Closed(farewell))
     }
 
+    /// Accounts for a ping of the server's.
+    pub(super) fn note_ping(&mut self, slot: u32) {
+        self.gauge.pings.add(1);
+        let conn = &mut self.table[slot];
+        conn.pings = conn.pings.saturating_add(1);
+    }
+
+    /// Keeps what the server said with a code.
+    pub(super) fn note_said(&mut self, slot: u32, word: &str, text: &str) {
+        self.tallies[self.line.part(slot)].note_said(word, text);
+    }
+
     fn count_pings(&mut self, slot: u32) {
-        *self.tally.pings_seen.entry(self.table[slot].pings).or_default() += 1;
+        *self.tallies[self.line.part(slot)].pings_seen.entry(self.table[slot].pings).or_default() += 1;
     }
 
     /// When a handshake or a closing under way has to be over.

@@ -158,7 +158,8 @@ pub(crate) struct Seat {
 /// What a worker leaves behind.
 #[derive(Debug)]
 pub(crate) struct Outcome<R> {
-    pub(crate) tally: Tally,
+    /// One for each transport, as they were dealt.
+    pub(crate) tallies: Vec<Tally>,
     pub(crate) report: R,
     /// Bytes of its connection records.
     pub(crate) table_bytes: usize,

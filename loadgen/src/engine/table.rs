@@ -10,8 +10,8 @@ use throng::ws::Partial;
 /// Where a connection stands.
 ///
 /// ```text
-/// Free -> Connecting -> Waiting -> Open -> Closing -> Closed -> Free
-///              \__________\_________\_________\______________/    whenever the stream ends
+/// Free -> Connecting -> Waiting -> (Joining ->) Open -> Closing -> Closed -> Free
+///              \___________\____________\________\_________\____________/    whenever the stream ends
 /// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) enum Phase {
@@ -22,6 +22,8 @@ pub(crate) enum Phase {
     Connecting,
     /// The request has been sent.
     Waiting,
+    /// It is a WebSocket, and Centrifugo's commands have been sent.
+    Joining,
     /// Open.
     Open,
     /// We sent Close and wait for the answer.
@@ -82,11 +84,14 @@ pub(crate) struct Rare {
     pub(crate) needed: usize,
     /// An event under way.
     pub(crate) stream: Option<Box<EventStream>>,
+    /// What Centrifugo's commands are to ask for, or have asked for: to go on from here.
+    pub(crate) cursor: Vec<u8>,
 }
 
 impl Rare {
     pub(crate) fn is_empty(&self) -> bool {
-        self.partial.is_none() && self.outbox.is_empty() && self.head.is_empty() && self.stream.is_none()
+        let Self { partial, outbox, head, needed: _, stream, cursor } = self;
+        partial.is_none() && outbox.is_empty() && head.is_empty() && stream.is_none() && cursor.is_empty()
     }
 }
 

@@ -110,7 +110,7 @@ impl<M: Mode> Worker<M> {
         }
         let report = self.report.take().unwrap_or_else(|| self.mode.report(&mut self.net));
         let table_bytes = self.net.bytes();
-        Ok(Outcome { tally: std::mem::take(&mut self.net.tally), report, table_bytes })
+        Ok(Outcome { tallies: std::mem::take(&mut self.net.tallies), report, table_bytes })
     }
 
     /// Sleeps until something is ready or `next` has come. The poller counts in milliseconds, rounded up; where
@@ -171,15 +171,17 @@ impl<M: Mode> Worker<M> {
             };
             let mut at = 0;
             // A poll's first answer is one like all others.
-            if self.net.table[slot].phase == Phase::Waiting && self.net.line.dial.transport != Transport::Poll {
+            if self.net.table[slot].phase == Phase::Waiting && self.net.line.transport(slot) != Transport::Poll {
                 match self.net.answered(slot, &self.scratch[..count]) {
                     Ok(None) => at = count,
                     Ok(Some(start)) => {
                         at = start;
-                        self.mode.opened(&mut self.net, slot);
-                        let cursor = std::mem::take(&mut self.net.cursor);
-                        tell_cursor(&mut self.net, &mut self.mode, slot, &cursor);
-                        self.net.cursor = cursor;
+                        if self.net.table[slot].phase == Phase::Open {
+                            self.mode.opened(&mut self.net, slot);
+                            let cursor = std::mem::take(&mut self.net.cursor);
+                            tell_cursor(&mut self.net, &mut self.mode, slot, &cursor);
+                            self.net.cursor = cursor;
+                        }
                     }
                     Err(failure) => {
                         let (state, gone) = self.net.fail(slot, failure);
@@ -202,7 +204,9 @@ impl<M: Mode> Worker<M> {
         let net = &mut self.net;
         let (state, gone) = match net.table[slot].phase {
             Phase::Free => return,
-            Phase::Connecting | Phase::Waiting => net.fail(slot, error.map_or(Failure::ClosedEarly, Failure::of)),
+            Phase::Connecting | Phase::Waiting | Phase::Joining => {
+                net.fail(slot, error.map_or(Failure::ClosedEarly, Failure::of))
+            }
             Phase::Open => {
                 let loss = error.map_or(Loss::Eof, Loss::of);
                 net.lose(slot, loss)
@@ -246,11 +250,14 @@ impl<M: Mode> Worker<M> {
             let table = &net.table;
             net.opening_deadlines.expired(net.now, |slot, stamp| {
                 let Conn { phase, stamp: begun, .. } = table[slot];
-                matches!(phase, Phase::Connecting | Phase::Waiting) && begun == stamp
+                matches!(phase, Phase::Connecting | Phase::Waiting | Phase::Joining) && begun == stamp
             })
         } {
-            let connecting = net.table[slot].phase == Phase::Connecting;
-            let failure = if connecting { Failure::ConnectTimeout } else { Failure::HandshakeTimeout };
+            let failure = match net.table[slot].phase {
+                Phase::Connecting => Failure::ConnectTimeout,
+                Phase::Joining => Failure::JoinTimeout,
+                _ => Failure::HandshakeTimeout,
+            };
             let (state, gone) = net.fail(slot, failure);
             mode.gone(net, slot, state, gone);
         }

@@ -13,6 +13,7 @@ pub(crate) use mark::{MARK_BYTES, Mark};
 pub(crate) use publisher::{Publisher, PublisherReport, Route};
 pub(crate) use subscribers::{FanoutReport, Slowness, Subscribers, Tale};
 pub(crate) use template::{Template, Values};
+pub(crate) use travel::Travellers;
 
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU32, Ordering};

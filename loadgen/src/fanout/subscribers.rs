@@ -6,7 +6,7 @@ use super::mark::{Mark, Marks};
 use super::template::{Template, Values};
 use super::travel::{Ticket, Travellers};
 use crate::clock::Nanos;
-use crate::engine::{Gone, Mode, Net, Phase, picks};
+use crate::engine::{Cursor, Gone, Mode, Net, Phase, picks};
 use crate::reason::Loss;
 use hdrhistogram::Histogram;
 use memchr::memmem::Finder;
@@ -19,8 +19,9 @@ const LATENCY_MAX_NS: u64 = 3_600_000_000_000;
 /// How often slow readers read, and how often it is checked whether everything has come.
 const SLOW_TICK: Duration = Duration::from_millis(50);
 const CHECK: Duration = Duration::from_millis(10);
-/// A bare subscriber of a topic that falls behind is closed with this code: the gap is said aloud.
-const GAP_CODE: u16 = 4410;
+/// How a subscriber that fell behind is told so, which is a gap said aloud: a bare WebSocket is closed; one of Centrifugo's
+/// clients is unsubscribed, or closed, for insufficient state.
+const GAPS: [Loss; 3] = [Loss::Closed(4410), Loss::Unsubscribed(2500), Loss::Closed(3010)];
 
 /// How some of the subscribers read.
 #[derive(Clone, Copy, Debug, Default)]
@@ -97,7 +98,7 @@ impl Tale {
     }
 }
 
-/// What a worker's subscribers have seen: those that read, and the slow ones.
+/// What a worker's subscribers of one transport have seen: those that read, and the slow ones.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct FanoutReport {
     pub(crate) prompt: Tale,
@@ -108,6 +109,8 @@ pub(crate) struct FanoutReport {
 #[derive(Debug, Default)]
 pub(crate) struct Subscriber {
     topic: u32,
+    /// Which of the transports it has.
+    part: u8,
     is_slow: bool,
     is_subscribed: bool,
     ticket: Option<Ticket>,
@@ -128,7 +131,8 @@ pub(crate) struct Subscribers {
     gap_marker: Finder<'static>,
     marks: Marks,
     slowness: Slowness,
-    report: FanoutReport,
+    /// One for each transport, as they were dealt.
+    reports: Vec<FanoutReport>,
     /// Slots of slow readers.
     slow: Vec<u32>,
     travellers: Travellers,
@@ -151,7 +155,7 @@ impl Subscribers {
         opcode: Opcode,
         gap: &str,
         slowness: Slowness,
-        reconnect_every: Duration,
+        travellers: Travellers,
     ) -> Self {
         let live = vec![0; ledger.topics.len()];
         Self {
@@ -161,9 +165,9 @@ impl Subscribers {
             gap_marker: Finder::new(gap).into_owned(),
             marks: Marks::default(),
             slowness,
-            report: FanoutReport::default(),
+            reports: Vec::new(),
             slow: Vec::new(),
-            travellers: Travellers::new(reconnect_every),
+            travellers,
             ended: Vec::new(),
             delivered_live: 0,
             live,
@@ -189,7 +193,7 @@ impl Subscribers {
     fn judge(&mut self, subscriber: &Subscriber, gone: bool, gap_said: bool) {
         let published = self.ledger.published(subscriber.topic);
         let missing = subscriber.audit.missing(published);
-        let tale = if subscriber.is_slow { &mut self.report.slow } else { &mut self.report.prompt };
+        let tale = tale_of(&mut self.reports, subscriber);
         tale.subscribers += 1;
         tale.travellers += u64::from(subscriber.ticket.is_some());
         tale.gaps += u64::from(gap_said);
@@ -221,17 +225,21 @@ impl Subscribers {
 
 impl Mode for Subscribers {
     type State = Subscriber;
-    type Report = FanoutReport;
+    type Report = Vec<FanoutReport>;
 
     fn opened(&mut self, net: &mut Net<Subscriber>, slot: u32) {
+        self.reports.resize_with(net.line.dial.transports.len(), FanoutReport::default);
         if let Some(ticket) = net.table[slot].state.ticket {
+            tale_of(&mut self.reports, &net.table[slot].state).reconnects += 1;
             return self.travellers.came_back(ticket, net);
         }
         let number = net.line.number(slot);
         let topic = (number % self.ledger.topics.len() as u64) as u32;
         let is_slow = picks(self.slowness.share, number);
         let ticket = net.line.returns(slot).then(|| self.travellers.enlist(slot));
-        net.table[slot].state = Subscriber { topic, is_slow, is_subscribed: true, ticket, ..Subscriber::default() };
+        let part = net.line.part(slot) as u8;
+        net.table[slot].state =
+            Subscriber { topic, part, is_slow, is_subscribed: true, ticket, ..Subscriber::default() };
         self.live[topic as usize] += 1;
         if is_slow {
             self.slow.push(slot);
@@ -254,7 +262,7 @@ impl Mode for Subscribers {
 
     fn message(&mut self, net: &mut Net<Subscriber>, slot: u32, payload: &[u8]) {
         let state = &mut net.table[slot].state;
-        let tale = if state.is_slow { &mut self.report.slow } else { &mut self.report.prompt };
+        let tale = tale_of(&mut self.reports, state);
         let (run, now, delivered_live) = (self.ledger.run, net.now, &mut self.delivered_live);
         let mut foreign = false;
         let marks = self.marks.each(payload, |mark: Mark| {
@@ -289,12 +297,12 @@ impl Mode for Subscribers {
 
     fn gap(&mut self, net: &mut Net<Subscriber>, slot: u32) {
         let state = &mut net.table[slot].state;
-        let tale = if state.is_slow { &mut self.report.slow } else { &mut self.report.prompt };
+        let tale = tale_of(&mut self.reports, state);
         tale.gaps += 1;
         state.audit.announce_gap();
     }
 
-    fn cursor(&mut self, net: &mut Net<Subscriber>, slot: u32, cursor: &[u8]) {
+    fn cursor(&mut self, net: &mut Net<Subscriber>, slot: u32, cursor: Cursor<'_>) {
         if let Some(ticket) = net.table[slot].state.ticket {
             self.travellers.note_cursor(ticket, cursor);
         }
@@ -312,7 +320,7 @@ impl Mode for Subscribers {
         // What it had got no longer counts towards completion; what is missing of it never will.
         self.delivered_live -= u64::from(state.received);
         self.slow.retain(|&one| one != slot);
-        let gap_said = how == Gone::Lost(Loss::Closed(GAP_CODE));
+        let gap_said = GAPS.iter().any(|&gap| how == Gone::Lost(gap));
         self.ended.push((state, gap_said));
     }
 
@@ -339,7 +347,7 @@ impl Mode for Subscribers {
         self.is_complete
     }
 
-    fn report(&mut self, net: &mut Net<Subscriber>) -> FanoutReport {
+    fn report(&mut self, net: &mut Net<Subscriber>) -> Vec<FanoutReport> {
         for subscriber in self.travellers.away().collect::<Vec<_>>() {
             self.judge(&subscriber, true, false);
         }
@@ -353,7 +361,11 @@ impl Mode for Subscribers {
                 self.judge(&state, !is_open, false);
             }
         }
-        self.report.prompt.reconnects = self.travellers.returned;
-        std::mem::take(&mut self.report)
+        std::mem::take(&mut self.reports)
     }
+}
+
+fn tale_of<'a>(reports: &'a mut [FanoutReport], subscriber: &Subscriber) -> &'a mut Tale {
+    let report = &mut reports[usize::from(subscriber.part)];
+    if subscriber.is_slow { &mut report.slow } else { &mut report.prompt }
 }

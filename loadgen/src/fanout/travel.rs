@@ -2,9 +2,10 @@
 
 use super::subscribers::Subscriber;
 use crate::clock::Nanos;
-use crate::engine::Net;
+use crate::engine::{Cursor, Net};
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
+use std::io::Write;
 use std::num::NonZeroU32;
 use std::time::Duration;
 
@@ -21,25 +22,24 @@ struct Traveller {
     slot: u32,
     /// Behind which message it goes on; empty until the server has said so.
     cursor: Vec<u8>,
-    /// It could not come back yet.
+    /// It is away, or could not come back yet.
     away: Option<Subscriber>,
 }
 
 /// Those of one worker.
 #[derive(Debug)]
-pub(super) struct Travellers {
+pub(crate) struct Travellers {
     every: Duration,
+    away: Duration,
     list: Vec<Traveller>,
     /// When each is to leave, or to try again.
     due: BinaryHeap<Reverse<(Nanos, Ticket)>>,
-    /// How often one came back.
-    pub(super) returned: u64,
 }
 
 impl Travellers {
-    /// Each leaves again and again, 0.5 to 1.5 times `every` after it came.
-    pub(super) fn new(every: Duration) -> Self {
-        Self { every, list: Vec::new(), due: BinaryHeap::new(), returned: 0 }
+    /// Each leaves again and again, 0.5 to 1.5 times `every` after it came, and stays away for up to `away`.
+    pub(crate) fn new(every: Duration, away: Duration) -> Self {
+        Self { every, away, list: Vec::new(), due: BinaryHeap::new() }
     }
 
     /// A subscriber is there for the first time.
@@ -57,18 +57,30 @@ impl Travellers {
 
     /// A subscriber is back.
     pub(super) fn came_back(&mut self, ticket: Ticket, net: &mut Net<Subscriber>) {
-        self.returned += 1;
         self.settle(ticket, net);
     }
 
-    pub(super) fn note_cursor(&mut self, ticket: Ticket, cursor: &[u8]) {
-        cursor.clone_into(&mut self.at(ticket).cursor);
+    pub(super) fn note_cursor(&mut self, ticket: Ticket, cursor: Cursor<'_>) {
+        let held = &mut self.at(ticket).cursor;
+        match cursor {
+            Cursor::At(cursor) => cursor.clone_into(held),
+            Cursor::Offset(offset) => {
+                let Some(dash) = memchr::memrchr(b'-', held) else { return };
+                held.truncate(dash + 1);
+                write!(held, "{offset}").expect("memory takes all");
+            }
+        }
     }
 
     /// An attempt to come back has failed.
     pub(super) fn turned_back(&mut self, ticket: Ticket, state: Subscriber, net: &mut Net<Subscriber>) {
+        self.stay_away(ticket, state, RETRY, net);
+    }
+
+    /// For a random time of up to `at_most`.
+    fn stay_away(&mut self, ticket: Ticket, state: Subscriber, at_most: Duration, net: &mut Net<Subscriber>) {
         self.at(ticket).away = Some(state);
-        let wait = Duration::from_nanos(net.rng.below(RETRY.as_nanos() as u64));
+        let wait = Duration::from_nanos(net.rng.below(at_most.as_nanos() as u64));
         self.due.push(Reverse((net.now + wait, ticket)));
     }
 
@@ -88,7 +100,7 @@ impl Travellers {
                 return None; // an answer will come, or a deadline
             }
             self.due.pop();
-            let by_close = net.rng.below(2) == 0;
+            let (by_close, stays_away) = (net.rng.below(2) == 0, self.away);
             let Traveller { slot, cursor, away } = self.at(ticket);
             let state = match away.take() {
                 Some(state) => state,
@@ -98,7 +110,11 @@ impl Travellers {
                     continue;
                 }
                 None => match net.leave(*slot, by_close) {
-                    Some(state) => state,
+                    Some(state) if stays_away.is_zero() => state,
+                    Some(state) => {
+                        self.stay_away(ticket, state, stays_away, net);
+                        continue;
+                    }
                     None => continue, // it was lost
                 },
             };

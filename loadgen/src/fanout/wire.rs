@@ -1,6 +1,6 @@
 //! The publisher's connections: few, so they block, and need no event loop.
 
-use crate::handshake::{Answer, Ask, KeyPair, Request, judge};
+use crate::handshake::{Answer, Ask, KeyPair, Offer, Request, judge};
 use crate::target::Target;
 use std::io::{self, Read, Write};
 use std::net::TcpStream;
@@ -38,11 +38,12 @@ impl Socket {
         let mut stream = connect(target).map_err(fail)?;
         let pair = KeyPair::draw(&mut rng);
         let mut head = Vec::new();
-        Request::new(&target.path, &target.host, fields).write(&mut head, Ask::Socket(&pair.key));
+        let offer = subprotocol.map_or(Offer::None, Offer::Any);
+        Request::new(&target.path, &target.host, fields).write(&mut head, Ask::Socket(&pair.key, offer));
         stream.write_all(&head).map_err(fail)?;
         let mut input = Vec::new();
         let rest = loop {
-            match judge(&input, &pair.accept, subprotocol) {
+            match judge(&input, &pair.accept, offer) {
                 Answer::Open(length, _) => break input.split_off(length),
                 Answer::Failed(failure) => return Err(format!("the publisher is not let in: {}", failure.word())),
                 Answer::Partial => {

@@ -1,15 +1,16 @@
 //! `fanout` and `slow`.
 
-use super::{Stop, prepare};
+use super::{Stop, names, prepare};
 use crate::cli::{Fanout, Slow, Transport};
 use crate::engine::Note;
 use crate::fanout::{
-    FanoutReport, Ledger, MARK_BYTES, Mark, Publisher, Route, Slowness, Subscribers, Tale, Template, Values,
+    FanoutReport, Ledger, MARK_BYTES, Mark, Publisher, Route, Slowness, Subscribers, Tale, Template, Travellers,
 };
 use crate::plan::{Plan, Wants};
-use crate::results::{FanoutResults, Quantiles, Results};
+use crate::results::{Account, FanoutResults, Quantiles, Results};
 use crate::run::{self, Companions, Timing};
 use crate::target::Target;
+use std::collections::BTreeMap;
 use std::sync::{Arc, PoisonError};
 use std::thread;
 use throng::ws::Opcode;
@@ -24,13 +25,9 @@ pub(super) fn slow(args: &Slow) -> Result<Results, Stop> {
 
 fn deliver(name: &'static str, args: &Fanout, slowness: Slowness) -> Result<Results, Stop> {
     let common = &args.common;
+    let topics = names(&args.topics)?;
     check(args, slowness)?;
-    let topic = Template::new(&args.topic);
-    let named = |number| topic.text(Values { number, ..Values::default() });
-    let topics: Vec<String> = (0..u64::from(args.topics)).map(named).collect();
-    // One request serves all unless the URL says which topic it is.
-    let per_topic: &[String] = if common.url.contains("{topic}") { &topics } else { &[] };
-    let wants = Wants { topics: per_topic, returning: args.reconnect_share, ..Wants::default() };
+    let wants = Wants { topics: &topics, returning: args.reconnect_share, ..Wants::default() };
     let (plan, pids) = prepare(common, wants)?;
     let route = route(args, &plan, &topics)?;
     let by_http = matches!(route, Route::Http { .. });
@@ -66,19 +63,24 @@ fn deliver(name: &'static str, args: &Fanout, slowness: Slowness) -> Result<Resu
     let subscribe = args.subscribe_template.as_deref();
     let mode_of = |_| {
         let ledger = Arc::clone(&ledger);
-        Subscribers::new(ledger, subscribe, Opcode::Text, &args.gap_marker, slowness, args.reconnect_every)
+        let travellers = Travellers::new(args.reconnect_every, args.reconnect_after);
+        Subscribers::new(ledger, subscribe, Opcode::Text, &args.gap_marker, slowness, travellers)
     };
     let timing = Timing { settle: args.settle, measured: args.duration, drain: args.drain, ..Timing::default() };
     let run = run::drive(&plan, common, timing, pids, mode_of, companions)?;
     let mut results = Results::new(name, &plan, common, &run);
-    let mut sum = FanoutReport::default();
-    for report in &run.reports {
-        sum.prompt.merge(&report.prompt);
-        sum.slow.merge(&report.slow);
-    }
     let seconds = results.measured.seconds;
-    results.fanout = Some(results_of(args, &ledger, &sum.prompt, by_http, seconds));
-    results.slow = (slowness.share > 0.0).then(|| results_of(args, &ledger, &sum.slow, by_http, seconds));
+    let parts = |tale: fn(&FanoutReport) -> &Tale| {
+        let mut parts = BTreeMap::<String, Tale>::new();
+        for report in &run.reports {
+            for (transport, report) in common.transports.iter().zip(report) {
+                parts.entry(transport.to_string()).or_default().merge(tale(report));
+            }
+        }
+        results_of(args, &ledger, &parts, by_http, seconds)
+    };
+    results.fanout = Some(parts(|report| &report.prompt));
+    results.slow = (slowness.share > 0.0).then(|| parts(|report| &report.slow));
     Ok(results)
 }
 
@@ -87,10 +89,8 @@ fn check(args: &Fanout, slowness: Slowness) -> Result<(), Stop> {
     if !Template::new(&args.publish_template).has_payload() {
         return Err(Stop::Usage("--publish-template lacks {payload}: without it no delivery can be told".into()));
     }
-    if args.topics > 1 && !args.topic.contains("{n}") {
-        return Err(Stop::Usage("--topic lacks {n}: several topics need names of their own".into()));
-    }
-    let is_websocket = args.common.transport == Transport::Ws;
+    let is_websocket = args.common.transports == [Transport::Ws];
+    let topics = args.topics.count;
     let by_socket = args.publish_url.is_none() && (is_websocket || args.publish_ws.is_some());
     let by_url = args.common.url.contains("{topic}") && by_socket && args.publish_ws.is_none();
     if args.publishers > 1 && by_socket {
@@ -99,13 +99,13 @@ fn check(args: &Fanout, slowness: Slowness) -> Result<(), Stop> {
                 .into(),
         ));
     }
-    if args.publishers > args.topics {
+    if args.publishers > topics {
         return Err(Stop::Usage(format!(
             "each of {} publishers needs a topic of its own, so that what it publishes has one order: say --topics {0} or more",
             args.publishers
         )));
     }
-    if by_url && args.topics > 1 {
+    if by_url && topics > 1 {
         return Err(Stop::Usage(
             "each topic has a URL of its own, and one WebSocket cannot publish to all: say --publish-url or --publish-ws".into(),
         ));
@@ -126,10 +126,18 @@ fn check(args: &Fanout, slowness: Slowness) -> Result<(), Stop> {
 
 fn route(args: &Fanout, plan: &Plan, topics: &[String]) -> Result<Route, Stop> {
     let lines = |lines: &[String]| lines.iter().map(|line| format!("{line}\r\n")).collect::<String>();
-    // Who subscribes by GET publishes by POST, to the same place unless another is said.
-    let own = (args.publish_ws.is_none() && args.common.transport != Transport::Ws).then(|| {
+    let transports = &args.common.transports;
+    let is_websocket = *transports == [Transport::Ws];
+    // Who subscribes by GET publishes by POST, to the same place unless another is said. Where Centrifugo's clients connect
+    // is no such place.
+    let own = (args.publish_ws.is_none() && !is_websocket).then(|| {
         let target = plan.target.clone();
-        Target { path: target.path.split('?').next().unwrap_or_default().to_owned(), ..target }
+        let alone = transports.iter().all(|transport| transport.centrifugo().is_some());
+        let path = match target.path.split('?').next().unwrap_or_default() {
+            path if alone && !path.contains("{topic}") => "/topics/{topic}",
+            path => path,
+        };
+        Target { path: path.to_owned(), ..target }
     });
     if let Some(target) = args.publish_url.as_deref().map(Target::http).transpose()?.or(own) {
         let mut fields = lines(&args.publish_headers);
@@ -144,21 +152,39 @@ fn route(args: &Fanout, plan: &Plan, topics: &[String]) -> Result<Route, Stop> {
     };
     let path = target.path.replace("{topic}", topics.first().map_or("", String::as_str));
     let common = &args.common;
-    let mut fields = lines(&common.headers);
-    if let Some(names) = &common.subprotocol {
-        fields += &format!("Sec-WebSocket-Protocol: {names}\r\n");
-    }
+    let fields = lines(&common.headers);
     Ok(Route::WebSocket { target: Target { path, ..target }, fields, subprotocol: common.subprotocol.clone() })
 }
 
-fn results_of(args: &Fanout, ledger: &Ledger, tale: &Tale, by_http: bool, seconds: f64) -> FanoutResults {
+/// `parts` are the tales of the transports, by name.
+fn results_of(
+    args: &Fanout,
+    ledger: &Ledger,
+    parts: &BTreeMap<String, Tale>,
+    by_http: bool,
+    seconds: f64,
+) -> FanoutResults {
     let publisher = ledger.publishers.lock().unwrap_or_else(PoisonError::into_inner).clone();
+    let mut all = Tale::default();
+    parts.values().for_each(|tale| all.merge(tale));
+    let account = |tale: &Tale| account_of(tale, seconds);
+    let by_transport = parts.iter().filter(|_| parts.len() > 1).map(|(name, tale)| (name.clone(), account(tale)));
     FanoutResults {
-        topics: args.topics,
+        topics: args.topics.count,
         publishers: args.publishers,
-        subscribers: tale.subscribers,
         published: ledger.total(),
         published_per_second: ledger.total() as f64 / seconds.max(1e-9),
+        account: account(&all),
+        by_transport: by_transport.collect(),
+        publish_late_us: (!publisher.late_ns.is_empty()).then(|| Quantiles::of(&publisher.late_ns, 1000.0)),
+        publish_answer_us: by_http.then(|| Quantiles::of(&publisher.answer_ns, 1000.0)),
+        publish_errors: publisher.errors,
+    }
+}
+
+fn account_of(tale: &Tale, seconds: f64) -> Account {
+    Account {
+        subscribers: tale.subscribers,
         expected: tale.expected,
         delivered: tale.delivered,
         delivered_per_second: tale.delivered as f64 / seconds.max(1e-9),
@@ -174,8 +200,5 @@ fn results_of(args: &Fanout, ledger: &Ledger, tale: &Tale, by_http: bool, second
         reconnecting_subscribers: tale.travellers,
         reconnects: tale.reconnects,
         latency_us: Quantiles::of(&tale.latency_ns, 1000.0),
-        publish_late_us: (!publisher.late_ns.is_empty()).then(|| Quantiles::of(&publisher.late_ns, 1000.0)),
-        publish_answer_us: by_http.then(|| Quantiles::of(&publisher.answer_ns, 1000.0)),
-        publish_errors: publisher.errors,
     }
 }

@@ -1,6 +1,6 @@
 //! `churn` and `storm`.
 
-use super::{Stop, alone, prepare, rate_of};
+use super::{Stop, alone, names, prepare, rate_of};
 use crate::cli::{Churn, Common, End, Storm};
 use crate::mode::churn::{self, ChurnReport, Replacer};
 use crate::mode::storm::{self, Round, StormClock, StormPlan};
@@ -21,7 +21,9 @@ pub(super) fn headroom(rate: f64, common: &Common) -> u64 {
 
 pub(super) fn churn(args: &Churn) -> Result<Results, Stop> {
     let common = &args.common;
-    let (plan, pids) = prepare(common, Wants { headroom: headroom(args.rate, common), ..Wants::default() })?;
+    let topics = names(&args.topics)?;
+    let wants = Wants { headroom: headroom(args.rate, common), topics: &topics, ..Wants::default() };
+    let (plan, pids) = prepare(common, wants)?;
     let timing = Timing { measured: args.duration, drain: DRAIN, ..Timing::default() };
     let by_reset = common.end == End::Reset;
     let mode_of = |share: Share| churn::Churn(Replacer::new(rate_of(args.rate, share, &plan), by_reset));
@@ -46,7 +48,8 @@ pub(super) fn churn_results<'a>(
 
 pub(super) fn storm(args: &Storm) -> Result<Results, Stop> {
     let common = &args.common;
-    let (plan, pids) = prepare(common, Wants::default())?;
+    let topics = names(&args.topics)?;
+    let (plan, pids) = prepare(common, Wants { topics: &topics, ..Wants::default() })?;
     let storm_plan = StormPlan {
         rounds: args.rounds,
         rest: args.rest,

@@ -3,7 +3,7 @@
 mod chart;
 
 use crate::progress::grouped;
-use crate::results::{Quantiles, Results, SamplePoint};
+use crate::results::{Account, Quantiles, Results, SamplePoint};
 use crate::summary;
 use chart::{Axis, Chart, Scale, Series};
 use std::collections::BTreeMap;
@@ -79,9 +79,9 @@ fn tiles(out: &mut String, results: &Results) {
         list.push((summary::time(echo.latency_us.p99), "99th percentile of latency".to_owned()));
     }
     if let Some(fanout) = &results.fanout {
-        list.push((format!("{}/s", grouped(fanout.delivered_per_second as u64)), "deliveries".to_owned()));
-        list.push((summary::time(fanout.latency_us.p99), "99th percentile of delivery".to_owned()));
-        list.push((grouped(fanout.lost), "deliveries lost unnoticed".to_owned()));
+        list.push((format!("{}/s", grouped(fanout.account.delivered_per_second as u64)), "deliveries".to_owned()));
+        list.push((summary::time(fanout.account.latency_us.p99), "99th percentile of delivery".to_owned()));
+        list.push((grouped(fanout.account.lost), "deliveries lost unnoticed".to_owned()));
     }
     if let Some(last) = results.storm.as_ref().and_then(|storm| storm.rounds.last()) {
         list.push((format!("{:.2} s", last.last_seconds), "until the last was back".to_owned()));
@@ -140,8 +140,8 @@ fn charts(results: &Results) -> Vec<Chart> {
 fn latencies(results: &Results) -> Chart {
     let mut series = vec![("handshake", &results.opening.latency_us)];
     series.extend(results.echo.iter().map(|echo| ("echo", &echo.latency_us)));
-    series.extend(results.fanout.iter().map(|fanout| ("delivery", &fanout.latency_us)));
-    series.extend(results.slow.iter().map(|fanout| ("delivery to slow readers", &fanout.latency_us)));
+    series.extend(results.fanout.iter().map(|fanout| ("delivery", &fanout.account.latency_us)));
+    series.extend(results.slow.iter().map(|fanout| ("delivery to slow readers", &fanout.account.latency_us)));
     let curve =
         |(name, quantiles): (&'static str, &Quantiles)| Series { name, points: quantiles.curve.clone(), dots: true };
     let of =
@@ -229,9 +229,29 @@ fn tables(out: &mut String, results: &Results) {
     if connections.lost > 0 {
         rows.push(("why", classes(&connections.losses)));
     }
+    if !connections.said.is_empty() {
+        let said = connections.said.iter().map(|(word, text)| format!("{}: {}", escape(word), escape(text)));
+        rows.push(("what the server said", said.collect::<Vec<_>>().join("<br>")));
+    }
     rows.push(("closed by us", classes(&connections.farewells)));
     rows.push(("pings answered", grouped(connections.pings)));
     table(out, "Connections", &rows);
+    for (name, connections) in &connections.by_transport {
+        let rows = [
+            ("opened", grouped(connections.opened)),
+            ("failed", grouped(connections.failed)),
+            ("why", classes(&connections.failures)),
+            ("lost while open", grouped(connections.lost)),
+            ("why", classes(&connections.losses)),
+            ("closed by us", classes(&connections.farewells)),
+        ];
+        let rows: Vec<_> = rows.into_iter().filter(|(_, value)| !value.is_empty()).collect();
+        table(
+            out,
+            &format!("Connections over {name}"),
+            &[&rows[..], &quantile_rows(&connections.handshake_us)].concat(),
+        );
+    }
     table(out, "Cost", &cost(results));
     if let Some(echo) = &results.echo {
         let rows = [
@@ -245,25 +265,32 @@ fn tables(out: &mut String, results: &Results) {
     }
     for (title, fanout) in [("Deliveries", &results.fanout), ("Deliveries to slow readers", &results.slow)] {
         let Some(fanout) = fanout else { continue };
-        let rows = [
-            ("published", grouped(fanout.published)),
-            ("expected", grouped(fanout.expected)),
-            ("delivered", grouped(fanout.delivered)),
-            ("lost unnoticed", grouped(fanout.lost)),
-            ("of them behind the last that came", grouped(fanout.lost_at_end)),
-            ("missing behind announced gaps", grouped(fanout.gap_announced)),
-            ("missed by lost connections", grouped(fanout.missed_by_lost_connections)),
-            ("duplicated", grouped(fanout.duplicated)),
-            ("reordered", grouped(fanout.reordered)),
-            ("misrouted", grouped(fanout.misrouted)),
-            ("gaps announced", grouped(fanout.gaps)),
-            ("publishers", grouped(u64::from(fanout.publishers))),
-            ("subscribers that left and came back", grouped(fanout.reconnecting_subscribers)),
-            ("times they came back", grouped(fanout.reconnects)),
-        ];
-        table(out, title, &[&rows[..], &quantile_rows(&fanout.latency_us)].concat());
+        let rows = [("published", grouped(fanout.published)), ("publishers", grouped(u64::from(fanout.publishers)))];
+        table(out, title, &[&rows[..], &account_rows(&fanout.account)].concat());
+        for (name, account) in &fanout.by_transport {
+            table(out, &format!("{title} over {name}"), &account_rows(account));
+        }
     }
     table(out, "Handshakes", &quantile_rows(&results.opening.latency_us));
+}
+
+fn account_rows(account: &Account) -> Vec<(&'static str, String)> {
+    let rows = [
+        ("subscribers", grouped(account.subscribers)),
+        ("expected", grouped(account.expected)),
+        ("delivered", grouped(account.delivered)),
+        ("lost unnoticed", grouped(account.lost)),
+        ("of them behind the last that came", grouped(account.lost_at_end)),
+        ("missing behind announced gaps", grouped(account.gap_announced)),
+        ("missed by lost connections", grouped(account.missed_by_lost_connections)),
+        ("duplicated", grouped(account.duplicated)),
+        ("reordered", grouped(account.reordered)),
+        ("misrouted", grouped(account.misrouted)),
+        ("gaps announced", grouped(account.gaps)),
+        ("subscribers that left and came back", grouped(account.reconnecting_subscribers)),
+        ("times they came back", grouped(account.reconnects)),
+    ];
+    [&rows[..], &quantile_rows(&account.latency_us)].concat()
 }
 
 fn cost(results: &Results) -> Vec<(&'static str, String)> {

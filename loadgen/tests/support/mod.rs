@@ -170,6 +170,12 @@ impl Server {
         Some(Self::at(child, address))
     }
 
+    /// Has it end in order, as an operator does.
+    pub(crate) fn terminate(&self) {
+        let kill = Command::new("kill").args(["-s", "TERM", &self.child.id().to_string()]).status();
+        assert!(kill.unwrap().success());
+    }
+
     /// The small server of `peer.mjs`, on Node's `ws` from `THRONG_NODE_ENV` or `target/test-env/node`.
     pub(crate) fn node(flags: &str) -> Option<Self> {
         let tests = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests");

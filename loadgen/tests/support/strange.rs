@@ -61,10 +61,17 @@ pub(crate) fn answer(mut stream: TcpStream, text: &str) {
 /// A proper handshake.
 pub(crate) fn upgrade(stream: &mut TcpStream) {
     let head = read_head(stream);
+    upgrade_to(stream, &head);
+}
+
+/// The same, once the head has been read. The subprotocol is what was offered.
+pub(crate) fn upgrade_to(stream: &mut TcpStream, head: &str) {
     let key = head.lines().find_map(|line| line.strip_prefix("Sec-WebSocket-Key: ")).unwrap();
     let accept = String::from_utf8(accept_value(key.as_bytes()).to_vec()).unwrap();
+    let subprotocol = head.lines().find(|line| line.starts_with("Sec-WebSocket-Protocol: "));
+    let subprotocol = subprotocol.map_or(String::new(), |line| format!("{line}\r\n"));
     let answer = format!(
-        "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: {accept}\r\n\r\n"
+        "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n{subprotocol}Sec-WebSocket-Accept: {accept}\r\n\r\n"
     );
     // In two pieces: the head has to be put together.
     let (first, second) = answer.as_bytes().split_at(30);
