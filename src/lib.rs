@@ -74,5 +74,8 @@ pub use service::{
 #[doc(hidden)]
 pub use service::{Answered, Started};
 #[cfg(feature = "centrifugo")]
-pub use service::{ApiKey, Centrifugo, Mounted, TokenKeys};
+pub use service::{ApiKey, Caller, Centrifugo, Mounted, Rpc, RpcAnswer, RpcError, RpcToken, TokenKeys};
+#[cfg(feature = "centrifugo")]
+#[doc(hidden)]
+pub use service::{Reached, UserCall};
 pub use topic::{Cursor, CursorError, JsonError, NameError, Publication, Since, TopicName};

@@ -140,6 +140,10 @@ pub const API_PATTERN_MAX: (usize, usize) = (255, 16);
 /// Tasks of a request to many topics that a worker sees to in one turn. Tests have few, and are to see slices.
 pub const ERRAND_TASKS_PER_TURN: usize = if cfg!(test) { 2 } else { 64 };
 
+/// Connections of a user that a worker does something with in one turn, each perhaps a send of about 6 us. Tests have few,
+/// and are to see slices.
+pub const CALLS_PER_TURN: usize = if cfg!(test) { 2 } else { 64 };
+
 /// Topics that a worker looks at in one turn, to list those that are listened to.
 pub const SURVEY_LOOKS_MAX: usize = if cfg!(test) { 2 } else { 2048 };
 

@@ -7,6 +7,8 @@ use crate::launch::Launch;
 use crate::mem::Mailbox;
 use crate::metrics::{self, Metrics};
 use crate::service::{Accept, ConnId, Message, Service, Token};
+#[cfg(feature = "centrifugo")]
+use crate::service::{Answered, AnsweredKind};
 use crate::sys::{self, Wake};
 use crate::topic::{Cursor, Publication, TopicName};
 use crate::worker::{Asker, Envelope, Live, Port, Shared, Then};
@@ -441,6 +443,12 @@ impl<T> Handle<T> {
         }
         port.post(envelope);
         Ok(())
+    }
+
+    /// Has the service of a connection's worker told, as of an answer.
+    #[cfg(feature = "centrifugo")]
+    pub(crate) fn tell(&self, id: ConnId, tag: u64, answer: AnsweredKind) -> Result<(), Gone> {
+        self.post(id, Envelope::Tell { id, tag, answer: Box::new(Answered(answer)) })
     }
 
     /// How many WebSockets are open.

@@ -156,10 +156,12 @@ fn what_cannot_be_read_is_refused() {
         ("channels", json!({"pattern": "["}), 107),
         ("presence", json!({"channel": "a"}), 108),
         ("presence_stats", json!({"channel": "a"}), 108),
-        ("subscribe", json!({"channel": "a", "user": "u"}), 108),
-        ("unsubscribe", json!({"channel": "a", "user": "u"}), 108),
-        ("disconnect", json!({"user": "u"}), 108),
-        ("refresh", json!({"user": "u"}), 108),
+        ("subscribe", json!({"channel": "a"}), 107),
+        ("subscribe", json!({"channel": "a b", "user": "u"}), 107),
+        ("unsubscribe", json!({"channel": "a", "user": ""}), 107),
+        ("disconnect", json!({}), 107),
+        ("disconnect", json!({"user": "u", "disconnect": {"code": 1000}}), 107),
+        ("refresh", json!({}), 107),
     ] {
         assert_eq!(error(&mut peer, method, &body).0, code, "{method} {body}");
     }

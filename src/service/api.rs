@@ -1,6 +1,6 @@
 //! Centrifugo's server API: `POST /api/METHOD`.
 
-use super::{Answer, AnswerKind, Errand, Finish, Found, Request, Task, TokenKeys};
+use super::{Answer, AnswerKind, Errand, Finish, Found, Request, Task, TokenKeys, UserCall};
 use crate::adapter::centrifugo::api::{self, Answers, Command, Failure, Method, PublishRequest};
 use crate::adapter::centrifugo::codes::ErrorCode;
 use crate::adapter::centrifugo::glob::Glob;
@@ -184,6 +184,7 @@ impl Plans {
             false => Err(Failure::new(ErrorCode::NotAvailable, "the channel keeps no history")),
         };
         let mut publishes = None;
+        let call = |call| Task::Call(UserCall(Arc::new(call)));
         let task = match command {
             Command::Publish(mut request) => {
                 let topic = topic(&request.channel, rules)?;
@@ -211,7 +212,13 @@ impl Plans {
                 Task::Channels(Arc::new(move |topic: &TopicName| glob.matches(topic.as_str())))
             }
             Command::Info => Task::Census,
-            Command::Later(_) => return Err(Failure::new(ErrorCode::NotAvailable, "this method is not served yet")),
+            Command::Disconnect(request) => call(request.call()?),
+            Command::Unsubscribe(request) => call(request.call()?),
+            Command::Subscribe(request) => {
+                topic(&request.channel, rules)?;
+                call(request.call()?)
+            }
+            Command::Refresh(request) => call(request.call()?),
             Command::Unknown => return Err(Failure::new(ErrorCode::MethodNotFound, "")),
         };
         let cost = if matches!(task, Task::Channels(_)) { API_LISTING_TASKS } else { 1 };
@@ -288,7 +295,7 @@ fn outcome(answers: &mut Answers, plan: Plan, found: &mut [Found]) -> Result<Vec
         }))),
         Plan::One(at) => match take(at) {
             Found::Read(resolved) => answers.history(&resolved),
-            Found::Removed => Ok(b"{}".to_vec()),
+            Found::Removed | Found::Called => Ok(b"{}".to_vec()),
             Found::Presence(presence, list) => Ok(api::presence(&presence, list)),
             Found::Refused(refused) => Err(refused.into()),
             Found::Channels(found) => Ok(api::channels(found)),

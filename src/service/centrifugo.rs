@@ -1,14 +1,16 @@
 //! Centrifugo's client protocol beside a service of one's own.
 
 use super::api::{self, Access, ApiKey};
+use super::rpc::{self, Handlers};
 use super::{
     Accept, Answer, Answered, AnsweredKind, Close, ConnId, Connection, Decision, Join, Message, Request, Service,
     Started,
 };
-use super::{TokenKeys, Wish, topic};
+use super::{Reached, TokenKeys, UserCall, Wish, topic};
 use crate::adapter::centrifugo::codec::Format;
 use crate::adapter::centrifugo::codes::DisconnectCode;
-use crate::adapter::centrifugo::session::{Effect, Output, Rules, Session, Tokens};
+use crate::adapter::centrifugo::session::{CommandRate, Effect, Output, Rules, Session, Tokens};
+use crate::adapter::centrifugo::users::Users;
 use crate::config::{RuleSet, SlowReaders};
 use crate::error::Refused;
 use crate::http::first;
@@ -16,6 +18,7 @@ use crate::mem::Rng;
 use crate::time::Millis;
 use crate::topic::{Cursor, Encoding, TopicName};
 use std::collections::HashMap;
+use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -52,10 +55,13 @@ const WEBSOCKET: &str = "/connection/websocket";
 #[derive(Debug)]
 pub struct Centrifugo<S> {
     inner: S,
-    rules: Rules,
+    pub(super) rules: Rules,
     access: Access,
     /// By slot.
-    sessions: HashMap<u32, Box<Session>>,
+    pub(super) sessions: HashMap<u32, Box<Session>>,
+    /// Whose they are.
+    pub(super) users: Users,
+    pub(super) handlers: Handlers,
     rng: Rng,
 }
 
@@ -86,11 +92,16 @@ impl<S> Centrifugo<S> {
                 topics: Arc::new(RuleSet::open()),
                 personal: None,
                 tokens: Tokens::default(),
+                command_rate: None,
+                takes_calls: false,
+                takes_messages: false,
                 now: Millis::default(),
                 unix_seconds: 0,
             },
             access: Access::default(),
             sessions: HashMap::new(),
+            users: Users::default(),
+            handlers: Handlers::default(),
             rng: Rng::new(std::hash::BuildHasher::hash_one(&std::hash::RandomState::new(), 0)),
         }
     }
@@ -184,6 +195,15 @@ impl<S> Centrifugo<S> {
         self
     }
 
+    /// Lets each client send at most so many commands a second in the long run, and so many at once (a token bucket). What is
+    /// more fails with error 111, too many requests; what has no reply to say so in, and a client that does not mind,
+    /// is disconnected (3013). Pongs do not count. Default: as many as they like.
+    #[must_use]
+    pub fn command_rate(mut self, per_second: NonZeroU32, burst: NonZeroU32) -> Self {
+        self.rules.command_rate = Some(CommandRate::new(per_second, burst));
+        self
+    }
+
     fn random(&mut self) -> [u64; 2] {
         [self.rng.next(), self.rng.next()]
     }
@@ -240,6 +260,11 @@ fn follow<T>(format: Format, output: Output, connection: &mut Connection<'_, Mou
                 connection.close(code.code(), code.text());
                 continue;
             }
+            Effect::Close(code, reason) => {
+                connection.close(code, &reason);
+                continue;
+            }
+            Effect::Call(_) => continue, // seen to already
         };
         connection.wishes.push_back((id, wish));
     }
@@ -263,7 +288,11 @@ impl<S: Service> Centrifugo<S> {
         (self.rules.now, self.rules.unix_seconds) = (connection.now, connection.unix_seconds);
         let mut output = Output::default();
         let done = act(session, &self.rules, &mut output);
+        self.handlers.see_to(connection.id, session, &mut output);
         follow(session.format(), output, connection);
+        if session.is_to_enter() {
+            self.enter(connection.id.slot);
+        }
         Some(done)
     }
 }
@@ -364,6 +393,8 @@ impl<S: Service> Service for Centrifugo<S> {
             Ok(Answered(AnsweredKind::Published)) => session.published(tag, Ok(()), output),
             Ok(Answered(AnsweredKind::Presence(presence))) => session.present(tag, &presence, output),
             Ok(Answered(AnsweredKind::Read(resolved))) => session.read(tag, resolved, output),
+            Ok(Answered(AnsweredKind::Called(answer))) => rpc::answered(session, tag as u32, &answer, output),
+            Ok(Answered(AnsweredKind::Said(data))) => session.message(data.kind, &data.payload, output),
             Err(refused) => session.published(tag, Err(refused), output),
         });
     }
@@ -383,10 +414,18 @@ impl<S: Service> Service for Centrifugo<S> {
         self.session(connection, |session, _, output| session.lagged(topic, skips, output));
     }
 
+    fn reach(&mut self, call: &UserCall, walk: Option<u64>) -> Reached {
+        self.some_of(&call.0, walk)
+    }
+
+    fn called(&mut self, connection: &mut Connection<'_, Self::State>, call: &UserCall) {
+        self.session(connection, |session, rules, output| session.called(&call.0, rules, output));
+    }
+
     fn close(&mut self, id: ConnId, state: Self::State, close: &Close<'_>) {
         match state {
             Mounted::Own(state) => self.inner.close(id, state, close),
-            Mounted::Json | Mounted::Protobuf => drop(self.sessions.remove(&id.slot)),
+            Mounted::Json | Mounted::Protobuf => self.forget(id.slot),
         }
     }
 

@@ -2,6 +2,8 @@
 
 #![cfg_attr(not(feature = "centrifugo"), allow(dead_code, reason = "only its server API has errands"))]
 
+#[cfg(feature = "centrifugo")]
+use super::UserCall;
 use crate::error::Refused;
 use crate::http::Response;
 use crate::limits::API_CHANNELS_MAX;
@@ -37,6 +39,9 @@ pub(crate) enum Task {
     /// The topics that are listened to.
     Channels(Filter),
     Census,
+    /// What is done with all connections of a user.
+    #[cfg(feature = "centrifugo")]
+    Call(UserCall),
 }
 
 impl Task {
@@ -47,6 +52,8 @@ impl Task {
                 Some(topic)
             }
             Self::Channels(_) | Self::Census => None,
+            #[cfg(feature = "centrifugo")]
+            Self::Call(_) => None,
         }
     }
 }
@@ -64,6 +71,9 @@ pub(crate) enum Found {
     Channels(Vec<(TopicName, usize)>),
     TooManyChannels,
     Census(Census),
+    /// All connections of a user have been reached.
+    #[cfg(feature = "centrifugo")]
+    Called,
     Refused(Refused),
 }
 
@@ -104,6 +114,8 @@ impl fmt::Debug for Task {
             Self::Presence(..) => "Presence",
             Self::Channels(_) => "Channels",
             Self::Census => "Census",
+            #[cfg(feature = "centrifugo")]
+            Self::Call(_) => "Call",
         })
     }
 }

@@ -22,7 +22,11 @@ mod api;
 #[cfg(feature = "centrifugo")]
 mod centrifugo;
 mod errand;
+#[cfg(feature = "centrifugo")]
+mod rpc;
 mod topic;
+#[cfg(feature = "centrifugo")]
+mod users;
 
 #[cfg(feature = "centrifugo")]
 pub use crate::adapter::centrifugo::token::Keys as TokenKeys;
@@ -30,12 +34,17 @@ pub use crate::adapter::centrifugo::token::Keys as TokenKeys;
 pub use api::ApiKey;
 #[cfg(feature = "centrifugo")]
 pub use centrifugo::{Centrifugo, Mounted};
+#[cfg(feature = "centrifugo")]
+pub use rpc::{Caller, Rpc, RpcAnswer, RpcError, RpcToken};
 
 pub(crate) use errand::{Errand, Filter, Finish, Found, Task};
 pub use topic::{Answer, Frames, TopicUrl};
 pub(crate) use topic::{AnswerKind, AnsweredKind, Join, Question, Reply, TopicRequest, Wish};
 #[doc(hidden)]
 pub use topic::{Answered, Started};
+#[cfg(feature = "centrifugo")]
+#[doc(hidden)]
+pub use users::{Reached, UserCall};
 
 /// A push service: what it does with connections and messages.
 ///
@@ -132,6 +141,21 @@ pub trait Service: 'static {
     #[doc(hidden)]
     fn lagged(&mut self, connection: &mut Connection<'_, Self::State>, topic: &TopicName) {
         let _ = (connection, topic);
+    }
+
+    /// For protocols of the library's own: some of the connections that a call is for, from where it was left.
+    #[cfg(feature = "centrifugo")]
+    #[doc(hidden)]
+    fn reach(&mut self, call: &UserCall, walk: Option<u64>) -> Reached {
+        let _ = (call, walk);
+        Reached::default()
+    }
+
+    /// For protocols of the library's own: a call is for this connection.
+    #[cfg(feature = "centrifugo")]
+    #[doc(hidden)]
+    fn called(&mut self, connection: &mut Connection<'_, Self::State>, call: &UserCall) {
+        let _ = (connection, call);
     }
 
     /// The WebSocket has ended, once for each that [`ready`](Self::ready) was called for. The id is stale from here

@@ -6,7 +6,8 @@ use crate::error::Refused;
 use crate::http::{Field, Response, cross_origin, first, prefer_wait, wants_events};
 use crate::limits::WAIT_S_MAX;
 use crate::topic::{
-    self, Author, Cursor, Encoding, KindError, Presence, Publication, Read, Resolved, Since, Start, TopicName, Wanted,
+    self, Author, Cursor, Encoding, Infos, KindError, Presence, Publication, Read, Resolved, Since, Start, TopicName,
+    Wanted,
 };
 use std::borrow::Cow;
 use std::fmt::Display;
@@ -99,6 +100,12 @@ pub(crate) enum AnsweredKind {
     Read(Resolved),
     /// Who is there.
     Presence(Presence),
+    /// To a client's call, by the application.
+    #[cfg(feature = "centrifugo")]
+    Called(Result<Publication, super::RpcError>),
+    /// To one client, by the application.
+    #[cfg(feature = "centrifugo")]
+    Said(Publication),
 }
 
 /// What a service wants for the connection that it handles; seen to once that is done.
@@ -280,9 +287,12 @@ impl TopicUrl {
     /// As whom a client subscribes; its id comes later. Most are nobody in particular.
     fn member(&self) -> Option<Arc<Author>> {
         match &self.who {
-            Who::User(user) if !user.is_empty() => {
-                Some(Arc::new(Author { client: Box::default(), user: user.clone(), info: Box::default() }))
-            }
+            Who::User(user) if !user.is_empty() => Some(Arc::new(Author {
+                client: Box::default(),
+                user: user.clone(),
+                info: Infos::default(),
+                is_quiet: false,
+            })),
             _ => None,
         }
     }

@@ -69,8 +69,30 @@ const STORED: usize = if cfg!(feature = "centrifugo") { 5 } else { 3 };
 pub(crate) struct Author {
     pub(crate) client: Box<str>,
     pub(crate) user: Box<str>,
-    /// What others are told of it, in whatever form.
-    pub(crate) info: Box<[u8]>,
+    /// What others are told of it.
+    pub(crate) info: Infos,
+    /// Nobody is told that it comes or goes.
+    pub(crate) is_quiet: bool,
+}
+
+/// What others are told of a client, in whatever form: of its connection, and of its subscription to this topic. Most have
+/// neither, and no memory for it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Infos(Option<Box<[Box<[u8]>; 2]>>);
+
+impl Infos {
+    pub(crate) fn new(connection: &[u8], subscription: &[u8]) -> Self {
+        let is_empty = connection.is_empty() && subscription.is_empty();
+        Self((!is_empty).then(|| Box::new([connection.into(), subscription.into()])))
+    }
+
+    pub(crate) fn connection(&self) -> &[u8] {
+        self.0.as_deref().map_or(&[], |[connection, _]| connection)
+    }
+
+    pub(crate) fn subscription(&self) -> &[u8] {
+        self.0.as_deref().map_or(&[], |[_, subscription]| subscription)
+    }
 }
 
 /// What happened to a message's author, instead of a publication: only told beside a topic ([`TopicName::live`]), to those

@@ -29,7 +29,7 @@ pub use cursor::{Cursor, CursorError, Since};
 pub(crate) use cursor::{Epoch, Gap};
 pub(crate) use idempotency::Keys;
 pub use json::JsonError;
-pub(crate) use message::{Author, Change, Encoding, Kind, Message, Tags};
+pub(crate) use message::{Author, Change, Encoding, Infos, Kind, Message, Tags};
 pub use name::{NameError, TopicName};
 pub(crate) use presence::Members;
 pub(crate) use publication::KindError;

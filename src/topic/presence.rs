@@ -54,7 +54,7 @@ mod tests {
 
     fn member(client: u64, user: u64) -> Arc<Author> {
         let (client, user) = (client.to_string().into(), user.to_string().into());
-        Arc::new(Author { client, user, info: Box::default() })
+        Arc::new(Author { client, user, info: Default::default(), is_quiet: false })
     }
 
     #[test]

@@ -14,7 +14,7 @@
 use super::topics::TopicMail;
 use super::{Envelope, Kernel, Worker};
 use crate::error::Refused;
-use crate::limits::{API_CHANNELS_MAX, ERRAND_TASKS_PER_TURN, SURVEY_LOOKS_MAX};
+use crate::limits::{API_CHANNELS_MAX, CALLS_PER_TURN, ERRAND_TASKS_PER_TURN, SURVEY_LOOKS_MAX};
 use crate::service::{ConnId, Errand, Filter, Finish, Found, Service, Task};
 use crate::topic::{Census, TopicName};
 use std::collections::VecDeque;
@@ -83,12 +83,23 @@ pub(crate) struct Share {
     /// The listing under way: from where it goes on, and what it has.
     look: usize,
     channels: Vec<(TopicName, usize)>,
+    /// The walk through a user's connections under way.
+    #[cfg(feature = "centrifugo")]
+    pub(super) walk: Option<u64>,
 }
 
 impl Share {
     fn new(gathering: &Arc<Gathering>) -> Self {
         let (left, found, channels) = (VecDeque::new(), Vec::new(), Vec::new());
-        Self { gathering: Arc::clone(gathering), left, found, look: 0, channels }
+        Self {
+            gathering: Arc::clone(gathering),
+            left,
+            found,
+            look: 0,
+            channels,
+            #[cfg(feature = "centrifugo")]
+            walk: None,
+        }
     }
 
     /// Adds what was found. Gives the gathering, if everything has been found now.
@@ -135,7 +146,12 @@ impl<S: Service, K: Kernel> Worker<S, K> {
 
     /// Works on a share for a slice; the rest has its turn behind whatever mail is there.
     pub(super) fn work(&mut self, mut share: Share) {
+        #[cfg_attr(not(feature = "centrifugo"), allow(unused_mut, reason = "only its calls count"))]
+        let mut reached = 0;
         for _ in 0..ERRAND_TASKS_PER_TURN {
+            if reached >= CALLS_PER_TURN {
+                break;
+            }
             let Some((at, task)) = share.left.pop_front() else {
                 if let Some(gathering) = share.hand_in() {
                     self.post_topic_mail(gathering.id.worker, TopicMail::Gathered(gathering));
@@ -168,6 +184,14 @@ impl<S: Service, K: Kernel> Worker<S, K> {
                     Some(found) => found,
                     None => {
                         share.left.push_front((at, Task::Channels(filter)));
+                        break;
+                    }
+                },
+                #[cfg(feature = "centrifugo")]
+                Task::Call(call) => match self.call_some(&call, &mut share, &mut reached) {
+                    Some(found) => found,
+                    None => {
+                        share.left.push_front((at, Task::Call(call)));
                         break;
                     }
                 },

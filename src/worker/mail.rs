@@ -6,6 +6,8 @@ use crate::conn::Opening;
 use crate::http::Response;
 use crate::mem::{Mailbox, Permits};
 use crate::metrics::Metrics;
+#[cfg(feature = "centrifugo")]
+use crate::service::Answered;
 use crate::service::{ConnId, Join, Question};
 use crate::sys::Wake;
 use crate::topic::{Publication, TopicName};
@@ -24,6 +26,9 @@ pub(crate) enum Envelope<T> {
     Answer { id: ConnId, verdict: Result<Opening<T>, Response>, join: Option<Join> },
     /// About a topic.
     Topic(Box<TopicMail<T>>),
+    /// The service is to be told, as of an answer.
+    #[cfg(feature = "centrifugo")]
+    Tell { id: ConnId, tag: u64, answer: Box<Answered> },
     /// Stop accepting and close everybody, spread over this long; then end.
     Drain { over: Duration },
     /// End at once.

@@ -16,6 +16,8 @@
 //! token, which names the slot and the serial.
 
 mod accept;
+#[cfg(feature = "centrifugo")]
+mod calls;
 mod drive;
 mod errands;
 mod fanout;
@@ -300,6 +302,8 @@ impl<S: Service, K: Kernel> Worker<S, K> {
                 }
                 Envelope::Answer { id, verdict, .. } => self.answer(id, verdict),
                 Envelope::Topic(mail) => self.topic_mail_came(*mail),
+                #[cfg(feature = "centrifugo")]
+                Envelope::Tell { id, tag, answer } => self.tell(id, tag, Ok(*answer)),
                 Envelope::Drain { over } => self.begin_drain(over),
                 Envelope::Abort => return self.abort_all(),
             }

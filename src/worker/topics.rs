@@ -9,8 +9,8 @@ use crate::limits::{EVENT_SOURCE_BUSY_RETRY_MS, EVENT_SOURCE_RETRY_MS};
 use crate::service::{Answered, AnsweredKind, ConnId, Connection, Join, Question, Reply, Service, TopicRequest, Wish};
 use crate::topic::json::push_string;
 use crate::topic::{
-    Author, Change, Cursor, Encoding, Gap, Message, Presence, Publication, Read, Resolved, Since, Start, TopicName,
-    Wanted,
+    Author, Change, Cursor, Encoding, Gap, Infos, Message, Presence, Publication, Read, Resolved, Since, Start,
+    TopicName, Wanted,
 };
 use std::fmt::{self, Write};
 use std::sync::Arc;
@@ -164,7 +164,7 @@ impl<S: Service, K: Kernel> Worker<S, K> {
                 // A bare client has no name but what it is given here.
                 let client: Box<str> = format!("{:016x}{:016x}", self.rng.next(), self.rng.next()).into();
                 ask.client = Some(client.clone());
-                read.member = Some(Arc::new(Author { client, user, info: Box::default() }));
+                read.member = Some(Arc::new(Author { client, user, info: Infos::default(), is_quiet: false }));
             }
         }
         if ask.reply == Reply::Presence && !rules.presence {
@@ -296,7 +296,7 @@ impl<S: Service, K: Kernel> Worker<S, K> {
 
     /// Somebody came or left: those who want to know are told, beside the topic.
     fn tell_change(&mut self, name: &TopicName, change: Change, member: Arc<Author>) {
-        if self.rules.topics.at(name.as_str()).join_leave {
+        if self.rules.topics.at(name.as_str()).join_leave && !member.is_quiet {
             let publication = Publication::of_change(change, member);
             self.ask_home(name.live(), Question::Publish(publication), Asker::Nobody);
         }
@@ -378,7 +378,7 @@ impl<S: Service, K: Kernel> Worker<S, K> {
     }
 
     /// Tells the service what it wanted to know.
-    fn tell(&mut self, id: ConnId, tag: u64, answer: Result<Answered, Refused>) {
+    pub(super) fn tell(&mut self, id: ConnId, tag: u64, answer: Result<Answered, Refused>) {
         self.serve(id, |service, connection| service.answered(connection, tag, answer));
     }
 

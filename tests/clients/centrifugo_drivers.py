@@ -151,7 +151,7 @@ class NodeCentrifuge(Sdk):
 class PythonCentrifuge(Sdk):
     """On an event loop of its own, which runs all the time, as in an application."""
 
-    def __init__(self, url: str, protobuf: bool):
+    def __init__(self, url: str, protobuf: bool, token: str = ""):
         self.protobuf = protobuf
         self.events: dict[str, queue.Queue] = {}
         self.lock = threading.Lock()
@@ -165,6 +165,7 @@ class PythonCentrifuge(Sdk):
             self.client = centrifuge.Client(
                 url,
                 events=_connection_events(self),
+                token=token,
                 use_protobuf=protobuf,
                 min_reconnect_delay=minimum,
                 max_reconnect_delay=maximum,
@@ -219,6 +220,9 @@ class PythonCentrifuge(Sdk):
         publications = [_publication(each, self.protobuf) for each in result.publications]
         return publications, (result.epoch, result.offset)
 
+    def rpc(self, method, data):
+        return self._await(self.client.rpc(method, data)).data
+
     def disconnect(self):
         self._await(self.client.disconnect())
 
@@ -269,6 +273,25 @@ def _connection_events(sdk: PythonCentrifuge) -> centrifuge.ClientEventHandler:
 
         async def on_disconnected(self, ctx):
             sdk.say(CONNECTION, "disconnected", code=ctx.code, reason=ctx.reason)
+
+        # Of channels that the server subscribed it to.
+
+        async def on_subscribed(self, ctx):
+            at = ctx.stream_position
+            sdk.say(
+                ctx.channel,
+                "subscribed",
+                recoverable=ctx.recoverable,
+                positioned=ctx.positioned,
+                position=[at.epoch, at.offset] if at else None,
+                data=ctx.data,
+            )
+
+        async def on_unsubscribed(self, ctx):
+            sdk.say(ctx.channel, "unsubscribed")
+
+        async def on_publication(self, ctx):
+            sdk.say(ctx.channel, **_publication(ctx.pub, sdk.protobuf))
 
     return Events()
 

@@ -18,6 +18,7 @@ use crate::topic::{
     Census, Cursor, Message, Presence, Publication, Read, Resolved, Since, Tags, TopicName, Wanted, json,
 };
 use base64::engine::{Engine, general_purpose::STANDARD};
+use calls::{DisconnectRequest, RefreshRequest, SubscribeRequest, UnsubscribeRequest};
 use serde::de::{Deserialize, DeserializeOwned, Deserializer, IgnoredAny};
 use serde_json::value::RawValue;
 use std::borrow::Cow;
@@ -37,8 +38,10 @@ pub(crate) enum Method {
     Channels,
     Info,
     Batch,
-    /// Known, and not there yet.
-    Later(&'static str),
+    Disconnect,
+    Unsubscribe,
+    Subscribe,
+    Refresh,
 }
 
 impl Method {
@@ -54,12 +57,14 @@ impl Method {
             "channels" => Self::Channels,
             "info" => Self::Info,
             "batch" => Self::Batch,
-            _ => Self::Later(LATER.iter().find(|later| **later == segment)?),
+            "disconnect" => Self::Disconnect,
+            "unsubscribe" => Self::Unsubscribe,
+            "subscribe" => Self::Subscribe,
+            "refresh" => Self::Refresh,
+            _ => return None,
         })
     }
 }
-
-const LATER: [&str; 4] = ["disconnect", "unsubscribe", "subscribe", "refresh"];
 
 /// Why a command failed, in an answer of status 200.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -110,8 +115,10 @@ pub(crate) enum Command {
     PresenceStats(ChannelRequest),
     Channels(ChannelsRequest),
     Info,
-    /// Known, and not there yet.
-    Later(&'static str),
+    Disconnect(DisconnectRequest),
+    Unsubscribe(UnsubscribeRequest),
+    Subscribe(Box<SubscribeRequest>),
+    Refresh(RefreshRequest),
     /// Nothing that is known.
     Unknown,
 }
@@ -128,7 +135,10 @@ impl Command {
             Self::PresenceStats(_) => "presence_stats",
             Self::Channels(_) => "channels",
             Self::Info => "info",
-            Self::Later(name) => name,
+            Self::Disconnect(_) => "disconnect",
+            Self::Unsubscribe(_) => "unsubscribe",
+            Self::Subscribe(_) => "subscribe",
+            Self::Refresh(_) => "refresh",
             Self::Unknown => "",
         }
     }
@@ -144,7 +154,10 @@ impl Command {
             Method::PresenceStats => Self::PresenceStats(object(body)?),
             Method::Channels => Self::Channels(object(body)?),
             Method::Info => object::<ChannelRequest>(body).map(|_| Self::Info)?,
-            Method::Later(name) => object::<ChannelsRequest>(body).map(|_| Self::Later(name))?,
+            Method::Disconnect => Self::Disconnect(object(body)?),
+            Method::Unsubscribe => Self::Unsubscribe(object(body)?),
+            Method::Subscribe => Self::Subscribe(object(body)?),
+            Method::Refresh => Self::Refresh(object(body)?),
             Method::Batch => Self::Unknown,
         })
     }
@@ -187,6 +200,9 @@ macro_rules! requests {
         )*}
     )*};
 }
+
+// Below the macro, which it uses.
+mod calls;
 
 requests! {
     /// What is published, and where: a broadcast has `channels`.
@@ -234,33 +250,32 @@ struct BatchRequest {
 struct Line {
     publish: Option<PublishRequest>,
     broadcast: Option<PublishRequest>,
-    subscribe: Option<IgnoredAny>,
-    unsubscribe: Option<IgnoredAny>,
-    disconnect: Option<IgnoredAny>,
+    subscribe: Option<Box<SubscribeRequest>>,
+    unsubscribe: Option<UnsubscribeRequest>,
+    disconnect: Option<DisconnectRequest>,
     history: Option<HistoryRequest>,
     history_remove: Option<ChannelRequest>,
     presence: Option<ChannelRequest>,
     presence_stats: Option<ChannelRequest>,
     info: Option<IgnoredAny>,
-    refresh: Option<IgnoredAny>,
+    refresh: Option<RefreshRequest>,
     channels: Option<ChannelsRequest>,
 }
 
 impl From<Line> for Command {
     /// The first in the order of the schema counts.
     fn from(line: Line) -> Self {
-        let later = |there: Option<IgnoredAny>, name| there.map(|_| Self::Later(name));
         (line.publish.map(Self::Publish))
             .or(line.broadcast.map(Self::Broadcast))
-            .or(later(line.subscribe, "subscribe"))
-            .or(later(line.unsubscribe, "unsubscribe"))
-            .or(later(line.disconnect, "disconnect"))
+            .or(line.subscribe.map(Self::Subscribe))
+            .or(line.unsubscribe.map(Self::Unsubscribe))
+            .or(line.disconnect.map(Self::Disconnect))
             .or(line.history.map(Self::History))
             .or(line.history_remove.map(Self::HistoryRemove))
             .or(line.presence.map(Self::Presence))
             .or(line.presence_stats.map(Self::PresenceStats))
             .or(line.info.map(|_| Self::Info))
-            .or(later(line.refresh, "refresh"))
+            .or(line.refresh.map(Self::Refresh))
             .or(line.channels.map(Self::Channels))
             .unwrap_or(Self::Unknown)
     }

@@ -8,7 +8,8 @@
 //! | what are the bytes of this reply? | [`codec::encode`], [`codec::Format::ping`] |
 //! | what are the bytes of this publication, for everybody? | [`push::publication`], once per message and format |
 //! | which code and reason is this? | [`codes`] |
-//! | what does the application's server ask? | [`api`] |
+//! | what does the application's server ask? | [`api`], and of a user's sessions [`call`] |
+//! | which sessions does a user have? | [`users`] |
 //! | who is this, and until when? | [`token`] |
 //! | what becomes of a command? | [`session`], the state machine |
 //!
@@ -17,6 +18,7 @@
 //! that reading skips it and no reply promises it.
 
 pub(crate) mod api;
+pub(crate) mod call;
 pub(crate) mod codec;
 #[cfg_attr(not(test), allow(dead_code, reason = "the protocol's whole table, and what its numbers mean to clients"))]
 pub(crate) mod codes;
@@ -26,6 +28,7 @@ pub(crate) mod protocol;
 pub(crate) mod push;
 pub(crate) mod session;
 pub(crate) mod token;
+pub(crate) mod users;
 
 #[cfg(test)]
 mod tests;

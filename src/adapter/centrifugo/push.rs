@@ -50,8 +50,8 @@ pub(crate) fn client_info(author: &Author) -> ClientInfo {
     ClientInfo {
         user: author.user.to_string(),
         client: author.client.to_string(),
-        conn_info: author.info.to_vec(),
-        ..ClientInfo::default()
+        conn_info: author.info.connection().to_vec(),
+        chan_info: author.info.subscription().to_vec(),
     }
 }
 

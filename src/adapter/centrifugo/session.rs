@@ -9,7 +9,10 @@
 //! Commands on one channel take effect in the order in which they came: while a subscription is asked for, those behind
 //! it wait in its channel.
 
+mod called;
+mod calls;
 mod identity;
+mod pace;
 mod queries;
 
 use super::codec::{self, Format};
@@ -19,6 +22,7 @@ use super::protocol::{
     Subscribed, Unsubscribe,
 };
 use super::push::{self, Published};
+use super::token::Overrides;
 use crate::config::RuleSet;
 use crate::error::Refused;
 use crate::limits::CENTRIFUGO_RECOVERED_BYTES;
@@ -27,8 +31,11 @@ use crate::topic::{Author, Cursor, Epoch, Message, Publication, Read, Since, Sta
 use std::sync::Arc;
 use std::time::Duration;
 
+pub(crate) use calls::ClientCall;
 pub(crate) use identity::Tokens;
 use identity::{Identity, ttl};
+pub(crate) use pace::CommandRate;
+use pace::{Bucket, Pace};
 
 /// What holds for all sessions.
 #[derive(Clone, Debug)]
@@ -44,6 +51,12 @@ pub(crate) struct Rules {
     /// The namespace of the channels of their own that users are subscribed to, if they are.
     pub(crate) personal: Option<Box<str>>,
     pub(crate) tokens: Tokens,
+    /// How many commands a client may send; `None`: as many as it likes.
+    pub(crate) command_rate: Option<CommandRate>,
+    /// Whether there is somebody to answer calls (`rpc`).
+    pub(crate) takes_calls: bool,
+    /// Whether there is somebody for what clients send without a reply (`send`).
+    pub(crate) takes_messages: bool,
     /// The time as of this call, on the clock that does not go back.
     pub(crate) now: Millis,
     /// The same as the time of day, in seconds of Unix time.
@@ -81,7 +94,11 @@ pub(crate) enum Effect {
     Hold(bool),
     /// Call [`Session::woken`] after this time.
     Wake(Duration),
+    /// The application is to see to it.
+    Call(ClientCall),
     Disconnect(DisconnectCode),
+    /// The same with a code of the application's.
+    Close(u16, Box<str>),
 }
 
 /// What came of some input.
@@ -122,6 +139,8 @@ struct Asked {
     behind: Vec<Command>,
     /// What is wanted once it is told of others' coming and going: so it is told of its own.
     next: Option<Effect>,
+    /// The server ends it as soon as it has begun.
+    ends: bool,
 }
 
 #[derive(Debug)]
@@ -133,6 +152,8 @@ pub(crate) struct Session {
     channels: Vec<Channel>,
     /// When the heart is due.
     due: Tick,
+    /// How many commands it may send yet.
+    bucket: Bucket,
     /// What tokens said: most sessions came without.
     identity: Option<Box<Identity>>,
 }
@@ -146,8 +167,8 @@ impl Session {
         // RFC 9562, section 5.4.
         client[6] = client[6] & 0x0F | 0x40;
         client[8] = client[8] & 0x3F | 0x80;
-        let (channels, due) = (Vec::new(), Tick::default());
-        Self { format, heart: Heart::Connecting, client, channels, due, identity: None }
+        let (channels, due, bucket) = (Vec::new(), Tick::default(), Bucket::default());
+        Self { format, heart: Heart::Connecting, client, channels, due, bucket, identity: None }
     }
 
     pub(crate) fn format(&self) -> Format {
@@ -163,7 +184,11 @@ impl Session {
     pub(crate) fn input(&mut self, frame: &[u8], rules: &Rules, output: &mut Output) {
         for command in codec::commands(self.format, frame, rules.command_bytes_max) {
             let done = match command {
-                Ok(command) => self.command(command, rules, output),
+                Ok(command) => match self.pace(&command, rules) {
+                    Pace::Within => self.command(command, rules, output),
+                    Pace::Over => self.hold_back(&command, output),
+                    Pace::Flood => Err(DisconnectCode::TooManyRequests),
+                },
                 Err(malformed) => {
                     log::debug!("session {}: {malformed}", self.client());
                     Err(DisconnectCode::BadRequest)
@@ -221,11 +246,9 @@ impl Session {
             Request::PresenceStats(request) => return self.presence(id, &request.channel, false, rules, output),
             Request::Refresh(request) => return self.refresh(id, &request.token, rules, output),
             Request::SubRefresh(request) => return self.sub_refresh(id, &request, rules, output),
-            Request::Rpc(_) => {
-                self.fail(output, id, ErrorCode::NotAvailable);
-            }
+            Request::Rpc(request) => self.rpc(id, request, rules, output),
             Request::Ping(_) => self.reply(output, id, Outcome::Ping(Empty {})),
-            Request::Send(_) => return Err(DisconnectCode::NotAvailable),
+            Request::Send(message) => return self.send(message, rules, output),
         }
         Ok(())
     }
@@ -365,13 +388,20 @@ impl Session {
         } else {
             position(&request.epoch, request.offset)
         };
-        let member = (ruled.presence || ruled.join_leave).then(|| Arc::new(self.author()));
-        let joins = ruled.join_leave && (request.join_leave || ruled.force_push_join_leave);
+        let overrides = self.overrides(&topic);
+        let member = self.member(&topic, ruled, overrides);
+        let forced = overrides.force_push_join_leave.unwrap_or(ruled.force_push_join_leave);
+        let joins = ruled.join_leave && (request.join_leave || forced);
         let mut next = Some(Effect::Subscribe { topic: topic.clone(), wanted, member });
         let latest = Wanted::Since(Since::Latest);
         let beside = joins.then(|| Effect::Subscribe { topic: topic.live(), wanted: latest, member: None });
-        output.effects.extend(beside.or_else(|| next.take()));
-        let asked = Some(Box::new(Asked { id, request, behind: Vec::new(), next }));
+        if self.is_by_server(&topic) {
+            // At once: when the server API has answered, both have been asked for, and homes see to their mail in order.
+            output.effects.extend(beside.into_iter().chain(next.take()));
+        } else {
+            output.effects.extend(beside.or_else(|| next.take()));
+        }
+        let asked = Some(Box::new(Asked { id, request, behind: Vec::new(), next, ends: false }));
         self.channels.reserve_exact(1);
         self.channels.push(Channel { topic, joins, asked });
     }
@@ -380,6 +410,7 @@ impl Session {
     fn leave(&mut self, topic: &TopicName, output: &mut Output) {
         let Some(at) = self.channels.iter().position(|channel| channel.topic == *topic) else { return };
         let Channel { topic, joins, .. } = self.channels.remove(at);
+        self.forget_grant(&topic);
         output.effects.extend(joins.then(|| Effect::Unsubscribe(topic.live())));
         output.effects.push(Effect::Unsubscribe(topic));
     }
@@ -406,7 +437,7 @@ impl Session {
         let Some(asked) = at.and_then(|at| self.channels[at].asked.take()) else {
             return start.from.offset;
         };
-        let Asked { id, request, behind, .. } = *asked;
+        let Asked { id, request, behind, ends, .. } = *asked;
         let ruled = rules.topics.at(topic.as_str());
         let recovered = request.recover && ruled.has_history() && start.gap.is_none();
         if request.flag & SubscribeRequest::REJECT_UNRECOVERED != 0 && request.recover && !recovered {
@@ -418,13 +449,18 @@ impl Session {
         let mut result = SubscribeResult { recovered, was_recovering: request.recover, ..SubscribeResult::default() };
         let (mut seen, mut bytes) = (start.from.offset, 0);
         if ruled.has_history() {
-            result.recoverable = ruled.force_recovery || request.recoverable || request.recover;
-            result.positioned = ruled.force_positioning || request.positioned || result.recoverable;
+            let Overrides { force_recovery, force_positioning, .. } = self.overrides(topic);
+            let (recovery, positioning) = (force_recovery, force_positioning);
+            result.recoverable = recovery.unwrap_or(ruled.force_recovery) || request.recoverable || request.recover;
+            result.positioned =
+                positioning.unwrap_or(ruled.force_positioning) || request.positioned || result.recoverable;
         }
         if result.positioned {
             (result.epoch, result.offset) = (start.from.epoch.as_str().to_owned(), start.from.offset);
         }
-        for message in missed.iter().filter(|_| recovered) {
+        // A push has no place for what was missed: it follows.
+        let is_pushed = self.is_by_server(topic) && !self.is_admitted();
+        for message in missed.iter().filter(|_| recovered && !is_pushed) {
             bytes += message.payload.len();
             if bytes > CENTRIFUGO_RECOVERED_BYTES && !result.publications.is_empty() {
                 break;
@@ -433,8 +469,13 @@ impl Session {
             seen = message.cursor.offset;
         }
         self.say_grant(topic, &mut result, rules, output);
-        if let Some(result) = self.subscribed_by_server(topic, result, rules, output) {
-            self.reply(output, id, Outcome::Subscribe(result));
+        match self.subscribed_by_server(topic, result, rules, output) {
+            Some(result) if is_pushed => self.push_subscribed(topic, result, output),
+            Some(result) => self.reply(output, id, Outcome::Subscribe(result)),
+            None => {}
+        }
+        if ends {
+            self.end_subscription(topic, UnsubscribeCode::Server, output);
         }
         self.go_on(behind, rules, output);
         seen
@@ -448,8 +489,9 @@ impl Session {
         let Some(asked) = self.asked(topic.as_str()).map(|asked| Asked { next: None, ..std::mem::take(asked) }) else {
             return;
         };
+        let is_by_server = self.is_by_server(topic);
         self.leave(topic, output);
-        if self.is_admitted() && self.heart == Heart::Connecting {
+        if is_by_server {
             return output.effects.push(Effect::Disconnect(Self::refused_by_server(refused)));
         }
         self.fail(output, asked.id, error(refused));

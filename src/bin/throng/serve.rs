@@ -5,6 +5,7 @@ use crate::settings::{Settings, Tokens};
 use log::LevelFilter;
 use std::error::Error;
 use std::net::SocketAddr;
+use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 use throng::{
@@ -404,6 +405,9 @@ fn service(settings: &Settings, echo: bool, seat: &Seat<Mounted<Bare>>) -> Centr
     }
     if let Some(keys) = settings.subscription_tokens.keys().filter(|_| settings.has_subscription_tokens) {
         service = service.subscription_tokens(keys);
+    }
+    if let Some(rate) = NonZeroU32::new(settings.command_rate) {
+        service = service.command_rate(rate, NonZeroU32::new(settings.command_burst).unwrap_or(rate));
     }
     if settings.has_personal_channel {
         service = service.personal_channel(&settings.personal_namespace);

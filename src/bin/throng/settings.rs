@@ -34,6 +34,9 @@ pub(crate) struct Settings {
     pub(crate) client_pong_timeout: Duration,
     pub(crate) client_connect_timeout: Duration,
     pub(crate) channels_max: usize,
+    /// Commands a second in the long run, if that is bounded, and at once.
+    pub(crate) command_rate: u32,
+    pub(crate) command_burst: u32,
     pub(crate) tokens: Tokens,
     pub(crate) has_subscription_tokens: bool,
     pub(crate) subscription_tokens: Tokens,
@@ -91,6 +94,8 @@ impl Default for Settings {
             client_pong_timeout: seconds(8),
             client_connect_timeout: seconds(10),
             channels_max: 128,
+            command_rate: 0,
+            command_burst: 0,
             tokens: Tokens::default(),
             has_subscription_tokens: false,
             subscription_tokens: Tokens::default(),
@@ -316,6 +321,8 @@ pub(crate) const SETTINGS: &[Entry<Settings>] = &[
             Ok(())
         }),
     ),
+    ("throng.command_rate", Set::Number(|s, n| fits(n).map(|n| s.command_rate = n))),
+    ("throng.command_burst", Set::Number(|s, n| fits(n).map(|n| s.command_burst = n))),
     ("throng.ping_interval", Set::Duration(|s, time| s.ping_interval = time)),
     ("throng.pong_timeout", Set::Duration(|s, time| s.pong_timeout = time)),
     ("throng.head_timeout", Set::Duration(|s, time| s.head_timeout = time)),

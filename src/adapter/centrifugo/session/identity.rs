@@ -11,18 +11,21 @@
 //! Errors and codes are those of Centrifugo's handlers, with one exception: what is expired when a subscription is
 //! refreshed ends that subscription in a way that has the client subscribe again. Clients take an error there for the end.
 
+use super::super::call::{Call, Subscription};
 use super::super::codes::{DisconnectCode, ErrorCode, UnsubscribeCode};
 use super::super::protocol::{
     Command, Outcome, Refresh, RefreshResult, SubRefreshRequest, SubscribeRequest, SubscribeResult, Subscribed,
 };
-use super::super::token::{self, ConnectionToken, Keys, SubscribeOptions, SubscriptionToken, TokenError};
+use super::super::token::{self, ConnectionToken, Keys, Overrides, SubscribeOptions, SubscriptionToken, TokenError};
+use super::super::users::Neighbours;
 use super::{Effect, Output, Rules, Session};
-use crate::config::Denied;
+use crate::config::{Denied, TopicRules};
 use crate::error::Refused;
 use crate::limits::CENTRIFUGO_EXPIRED_S;
 use crate::time::Tick;
-use crate::topic::{Author, TopicName};
+use crate::topic::{Author, Infos, TopicName};
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// What a channel's name starts with that is not for everybody, where no rules say so (`channel.private_prefix`).
@@ -54,11 +57,13 @@ pub(super) struct Identity {
     info: Box<[u8]>,
     /// When the connection expires, in seconds of Unix time.
     pub(super) expire_at: Option<u64>,
-    /// Those that are not like any other; of channels that are left already, some may be there still.
+    /// Those that are not like any other.
     grants: Vec<Grant>,
     /// The session is woken next because something expires, and not for its heart.
     wakes_for_expiry: bool,
     admitted: Option<Box<Admitted>>,
+    /// Where it stands among the sessions of its user, once it is entered there.
+    neighbours: Option<Neighbours>,
 }
 
 /// What a token said of a subscription.
@@ -68,6 +73,9 @@ struct Grant {
     expire_at: Option<u64>,
     /// What the client gets with it, until it has.
     data: Vec<u8>,
+    /// What others see of it.
+    info: Box<[u8]>,
+    overrides: Overrides,
     is_by_server: bool,
 }
 
@@ -79,6 +87,8 @@ struct Admitted {
     wanted: usize,
     begun: Vec<Subscribed>,
     behind: Vec<Command>,
+    /// What the server API did meanwhile.
+    calls: Vec<Arc<Call>>,
 }
 
 /// What `expires` and `ttl` of a result are.
@@ -146,17 +156,75 @@ impl Session {
         DisconnectCode::InvalidToken
     }
 
-    /// Who publishes.
-    pub(super) fn author(&self) -> Author {
+    /// Who publishes or subscribes there.
+    pub(super) fn author(&self, topic: &TopicName) -> Author {
         let (user, info) = match &self.identity {
-            Some(identity) => (identity.user.clone(), identity.info.clone()),
+            Some(identity) => {
+                let grant = identity.grants.iter().find(|grant| grant.topic == *topic);
+                let info = Infos::new(&identity.info, grant.map_or(&[], |grant| &grant.info));
+                (identity.user.clone(), info)
+            }
             None => Default::default(),
         };
-        Author { client: self.client().into(), user, info }
+        Author { client: self.client().into(), user, info, is_quiet: false }
     }
 
-    pub(super) fn user(&self) -> &str {
+    /// What a token, or the server API, says of a subscription instead of its channel's rules.
+    pub(super) fn overrides(&self, topic: &TopicName) -> Overrides {
+        let grants = self.identity.iter().flat_map(|identity| &identity.grants);
+        grants.filter(|grant| grant.topic == *topic).map(|grant| grant.overrides).next().unwrap_or_default()
+    }
+
+    /// As whom it subscribes, if others are to know: whoever is not to be seen by a presence is not told of either.
+    pub(super) fn member(&self, topic: &TopicName, ruled: &TopicRules, overrides: Overrides) -> Option<Arc<Author>> {
+        let presence = overrides.presence.unwrap_or(ruled.presence);
+        let join_leave = overrides.join_leave.unwrap_or(ruled.join_leave);
+        let is_hidden = ruled.presence && !presence;
+        ((presence || join_leave) && !is_hidden)
+            .then(|| Arc::new(Author { is_quiet: !join_leave, ..self.author(topic) }))
+    }
+
+    /// Whose it is; empty if nobody said.
+    pub(crate) fn user(&self) -> &str {
         self.identity.as_ref().map_or("", |identity| &identity.user)
+    }
+
+    /// Whether it belongs among the sessions of its user, and is not there yet.
+    pub(crate) fn is_to_enter(&self) -> bool {
+        self.identity.as_ref().is_some_and(|identity| identity.neighbours.is_none() && !identity.user.is_empty())
+    }
+
+    /// Where it stands among the sessions of its user.
+    pub(crate) fn neighbours(&mut self) -> Option<&mut Neighbours> {
+        self.identity.as_mut()?.neighbours.as_mut()
+    }
+
+    /// It stands there.
+    pub(crate) fn entered(&mut self, neighbours: Neighbours) {
+        self.identity.get_or_insert_default().neighbours = Some(neighbours);
+    }
+
+    /// What the server API does is done once the connect is answered.
+    pub(super) fn call_when_connected(&mut self, call: &Arc<Call>) {
+        if let Some(admitted) = self.admitted() {
+            admitted.calls.push(Arc::clone(call));
+        }
+    }
+
+    /// The server subscribes the client, with what it has to say to that.
+    pub(super) fn grant_by_server(&mut self, subscription: &Subscription) {
+        let Subscription { topic, data, info, expire_at, overrides, .. } = subscription.clone();
+        let grant = Grant { topic, expire_at, data, info: info.into(), overrides, is_by_server: true };
+        self.identity.get_or_insert_default().grants.push(grant);
+    }
+
+    /// The connection goes on until then. Others see this `info` from now on, unless it is empty.
+    pub(super) fn refreshed(&mut self, expire_at: Option<u64>, info: &[u8]) {
+        let identity = self.identity.get_or_insert_default();
+        identity.expire_at = expire_at;
+        if !info.is_empty() {
+            identity.info = info.into();
+        }
     }
 
     /// The server subscribes the client, which is told with the answer to its connect.
@@ -183,12 +251,15 @@ impl Session {
             let recover = recover && recoverable;
             let request =
                 SubscribeRequest { channel, recover, epoch, offset, recoverable, positioned, ..Default::default() };
-            let grant = Grant { topic: topic.clone(), expire_at: None, data: options.data, is_by_server: true };
+            let SubscribeOptions { info, data, overrides } = options;
+            let grant =
+                Grant { topic: topic.clone(), expire_at: None, data, info: info.into(), overrides, is_by_server: true };
             asked.push((topic, request, grant));
         }
         // Publications must not arrive before the answer that names their channels.
         output.effects.push(Effect::Hold(true));
-        let admitted = Admitted { id, wanted: asked.len(), begun: Vec::new(), behind: Vec::new() };
+        let (behind, calls) = (Vec::new(), Vec::new());
+        let admitted = Admitted { id, wanted: asked.len(), begun: Vec::new(), behind, calls };
         self.identity.get_or_insert_default().admitted = Some(Box::new(admitted));
         for (topic, request, grant) in asked {
             self.identity.get_or_insert_default().grants.push(grant);
@@ -230,9 +301,10 @@ impl Session {
             return None;
         }
         let admitted = self.identity.as_mut().and_then(|identity| identity.admitted.take())?;
-        let Admitted { id, begun, behind, .. } = *admitted;
+        let Admitted { id, begun, behind, calls, .. } = *admitted;
         self.connected(id, begun, rules, output);
         output.effects.push(Effect::Hold(false));
+        calls.iter().for_each(|call| self.called(call, rules, output));
         self.go_on(behind, rules, output);
         None
     }
@@ -249,6 +321,13 @@ impl Session {
         self.identity.as_mut()?.grants.iter_mut().find(|grant| grant.topic == *topic)
     }
 
+    /// The subscription is over, and whatever was said of it.
+    pub(super) fn forget_grant(&mut self, topic: &TopicName) {
+        if let Some(identity) = &mut self.identity {
+            identity.grants.retain(|grant| grant.topic != *topic);
+        }
+    }
+
     /// Whether the server subscribed the client.
     pub(super) fn is_by_server(&mut self, topic: &TopicName) -> bool {
         self.grant(topic).is_some_and(|grant| grant.is_by_server)
@@ -261,11 +340,6 @@ impl Session {
         token: &str,
         rules: &Rules,
     ) -> Result<Result<(), ErrorCode>, DisconnectCode> {
-        if let Some(identity) = &mut self.identity {
-            // Those of channels that were left go too, so that they are no more than channels.
-            let is_there = |topic: &TopicName| self.channels.iter().any(|channel| channel.topic == *topic);
-            identity.grants.retain(|grant| grant.topic != *topic && is_there(&grant.topic));
-        }
         if token.is_empty() {
             let is_private = topic.as_str().starts_with(PRIVATE_PREFIX) && rules.tokens.for_subscriptions().is_some();
             let allowed = match rules.topics.may_subscribe(topic.as_str(), self.user()) {
@@ -298,8 +372,9 @@ impl Session {
         if is_past(token.expire_at, rules) {
             return Ok(Err(ErrorCode::Expired));
         }
-        let (expire_at, data) = (token.expire_at, token.options.data);
-        let grant = Grant { topic: topic.clone(), expire_at, data, is_by_server: false };
+        let SubscribeOptions { info, data, overrides } = token.options;
+        let (expire_at, info) = (token.expire_at, info.into());
+        let grant = Grant { topic: topic.clone(), expire_at, data, info, overrides, is_by_server: false };
         self.identity.get_or_insert_default().grants.push(grant);
         Ok(Ok(()))
     }
@@ -355,11 +430,7 @@ impl Session {
             Err(TokenError::Expired) => return Err(DisconnectCode::Expired),
             Err(error) => return Err(self.invalid(&error)),
         };
-        let identity = self.identity.get_or_insert_default();
-        identity.expire_at = token.expire_at;
-        if !token.info.is_empty() {
-            identity.info = token.info.into();
-        }
+        self.refreshed(token.expire_at, &token.info);
         let (expires, ttl) = ttl(token.expire_at, rules);
         let result = RefreshResult { client: self.client(), expires, ttl, ..RefreshResult::default() };
         self.reply(output, id, Outcome::Refresh(result));
@@ -408,7 +479,8 @@ impl Session {
         match self.grant(&topic) {
             Some(grant) => grant.expire_at = expire_at,
             None => {
-                let grant = Grant { topic, expire_at, data: Vec::new(), is_by_server: false };
+                let (data, info, overrides) = Default::default();
+                let grant = Grant { topic, expire_at, data, info, overrides, is_by_server: false };
                 self.identity.get_or_insert_default().grants.push(grant);
             }
         }
@@ -431,7 +503,7 @@ impl Session {
     }
 
     /// The same where what expires has changed.
-    fn wake_again(&mut self, rules: &Rules) -> Effect {
+    pub(super) fn wake_again(&mut self, rules: &Rules) -> Effect {
         let ticks = u64::try_from(self.due.minus(rules.now.tick())).unwrap_or(0);
         self.wake_within(Duration::from_millis(ticks * Tick::MS), rules)
     }
@@ -450,9 +522,6 @@ impl Session {
         }
         let ended = identity.grants.extract_if(.., |grant| is_over(grant.expire_at) && !is_asked(&grant.topic));
         for grant in ended.collect::<Vec<_>>() {
-            if !self.channels.iter().any(|channel| channel.topic == grant.topic) {
-                continue; // left meanwhile
-            }
             if grant.is_by_server {
                 output.effects.push(Effect::Disconnect(DisconnectCode::SubscriptionExpired));
                 return true;

@@ -39,7 +39,7 @@ impl Session {
                     self.fail(output, id, ErrorCode::BadRequest);
                     return Ok(());
                 };
-                let publication = Publication::new(kind, data.into()).by(self.author());
+                let publication = Publication::new(kind, data.into()).by(self.author(&topic));
                 output.effects.push(Effect::Publish { topic, publication, tag: id.into() });
             }
         }

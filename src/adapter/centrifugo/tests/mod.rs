@@ -1,5 +1,6 @@
 //! The codecs: examples written from Centrifugo's documents, bytes derived by hand from the schema, and properties.
 
+mod calls;
 mod examples;
 mod properties;
 mod session;

@@ -22,6 +22,9 @@ pub(super) fn rules() -> Rules {
         topics: ruled(|rules| rules.allow_publish = Allow::EVERYBODY),
         personal: None,
         tokens: Tokens::default(),
+        command_rate: None,
+        takes_calls: false,
+        takes_messages: false,
         now: Millis(0),
         unix_seconds: 0,
     }

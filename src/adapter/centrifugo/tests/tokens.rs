@@ -3,7 +3,7 @@
 use super::super::codes::DisconnectCode;
 use super::super::session::{Effect, Output, Session};
 use super::super::token::Keys;
-use super::session::{SECOND, Script, assert_disconnects, at, message, topic};
+use super::session::{SECOND, Script, assert_disconnects, at, message, ruled, topic};
 use crate::error::Refused;
 use crate::time::Millis;
 use crate::topic::{Gap, Since, Start, Wanted};
@@ -11,7 +11,7 @@ use jsonwebtoken::{EncodingKey, Header};
 use serde_json::{Value, json};
 use std::time::Duration;
 
-const NOW: u64 = 1_700_000_000;
+pub(super) const NOW: u64 = 1_700_000_000;
 
 fn signed_with(secret: &str, claims: &Value) -> String {
     jsonwebtoken::encode(&Header::default(), claims, &EncodingKey::from_secret(secret.as_bytes())).expect("a token")
@@ -22,7 +22,7 @@ fn token(claims: &Value) -> String {
 }
 
 /// A server with a secret, at a fixed moment.
-fn guarded() -> Script {
+pub(super) fn guarded() -> Script {
     let mut script = Script::new();
     script.rules.tokens.connection = Some(Keys::new(b"secret"));
     (script.rules.now, script.rules.unix_seconds) = (Millis(500_000), NOW);
@@ -30,12 +30,12 @@ fn guarded() -> Script {
 }
 
 impl Script {
-    fn connect(&mut self, claims: &Value) -> (String, Vec<Effect>) {
+    pub(super) fn connect(&mut self, claims: &Value) -> (String, Vec<Effect>) {
         self.say(&json!({"id": 1, "connect": {"token": token(claims)}}).to_string())
     }
 
     /// Connected with a token.
-    fn known(claims: &Value) -> Self {
+    pub(super) fn known(claims: &Value) -> Self {
         let mut script = guarded();
         assert!(script.connect(claims).0.starts_with(r#"{"id":1,"connect":{"#));
         script
@@ -59,7 +59,7 @@ impl Script {
     }
 
     /// Lives on, with pongs, until something ends: what was said then, and after how long.
-    fn live_on(&mut self, mut wake: Duration) -> (String, Vec<Effect>, Duration) {
+    pub(super) fn live_on(&mut self, mut wake: Duration) -> (String, Vec<Effect>, Duration) {
         let mut lived = Duration::ZERO;
         loop {
             self.pass(wake);
@@ -91,7 +91,7 @@ fn wake_of(effects: &[Effect]) -> Duration {
 
 #[test]
 fn a_session_is_small() {
-    assert!(size_of::<Session>() <= 56, "{}", size_of::<Session>());
+    assert!(size_of::<Session>() <= 64, "{}", size_of::<Session>());
 }
 
 #[test]
@@ -128,7 +128,7 @@ fn a_token_says_who_connects_and_until_when() {
     let (_, effects) = script.say(r#"{"id":2,"publish":{"channel":"a","data":1}}"#);
     let [Effect::Publish { publication, .. }] = &effects[..] else { panic!("{effects:?}") };
     let author = publication.author.as_ref().expect("an author");
-    assert_eq!((&*author.user, &*author.info), ("42", &br#"{"name":"A"}"#[..]));
+    assert_eq!((&*author.user, author.info.connection()), ("42", &br#"{"name":"A"}"#[..]));
 
     let (replies, _) = guarded().connect(&json!({"sub": "42"}));
     assert!(!replies.contains("expires") && !replies.contains("ttl"), "{replies}");
@@ -165,7 +165,7 @@ fn a_connection_expires_25_seconds_after_its_token_unless_that_is_refreshed() {
     assert!((wake - 10 * SECOND..wake - 9 * SECOND).contains(&rest), "the ping stays where it was: {rest:?}");
     let (_, effects) = script.say(r#"{"id":2,"publish":{"channel":"a","data":1}}"#);
     let [Effect::Publish { publication, .. }] = &effects[..] else { panic!("{effects:?}") };
-    assert_eq!(*publication.author.as_ref().expect("an author").info, *b"7");
+    assert_eq!(publication.author.as_ref().expect("an author").info.connection(), b"7");
     let (_, effects, lived) = script.live_on(rest);
     assert_disconnects(&effects, DisconnectCode::Expired);
     assert!((125 * SECOND..127 * SECOND).contains(&lived), "{lived:?}");
@@ -388,4 +388,25 @@ fn what_the_server_subscribes_to_ends_with_the_session() {
     let mut script = guarded();
     script.connect(&by_server);
     assert_disconnects(&script.say(r#"{"id":1,"connect":{}}"#).1, DisconnectCode::BadRequest);
+}
+
+#[test]
+fn a_token_says_otherwise_than_its_channel() {
+    let member = |overrides: Value| {
+        let mut script = Script::known(&json!({"sub": "u", "info": {"name": "U"}}));
+        script.rules.topics = ruled(|rules| (rules.presence, rules.join_leave) = (true, true));
+        let claims = json!({"sub": "u", "channel": "a", "info": {"seat": 1}, "override": overrides});
+        let (replies, effects) = script.subscribe("a", &token(&claims));
+        let [Effect::Subscribe { member, .. }] = &effects[..] else { panic!("{replies} {effects:?}") };
+        member.clone()
+    };
+    let seen = member(json!({})).expect("a member");
+    assert_eq!((seen.info.connection(), seen.info.subscription()), (&br#"{"name":"U"}"#[..], &br#"{"seat":1}"#[..]));
+    assert!(!seen.is_quiet);
+    assert!(member(json!({"join_leave": {"value": false}})).expect("a member").is_quiet);
+    assert!(member(json!({"presence": {"value": false}})).is_none(), "it is hidden");
+    let mut script = Script::known(&json!({"sub": "u"}));
+    let claims = json!({"sub": "u", "channel": "a", "override": {"force_recovery": {"value": true}}});
+    script.subscribe("a", &token(&claims));
+    assert!(script.start_here("a").0.contains(r#""recoverable":true"#));
 }
