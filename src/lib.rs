@@ -68,11 +68,14 @@ mod service;
 pub use config::{Allow, ConfigError, RuleSet, SlowReaders, TopicRules};
 pub use http::{Head, Response};
 pub use server::{Gone, Handle, Publisher, Running, Seat, Server, StartError};
+#[cfg(feature = "centrifugo")]
+#[doc(hidden)]
+pub use service::Transport;
 pub use service::{
     Accept, Answer, Close, ConnId, Connection, Decision, Frames, Message, Request, SendError, Service, Token, TopicUrl,
 };
 #[doc(hidden)]
-pub use service::{Answered, Started};
+pub use service::{Answered, Begun, Emulated, Started};
 #[cfg(feature = "centrifugo")]
 pub use service::{ApiKey, Caller, Centrifugo, Mounted, Rpc, RpcAnswer, RpcError, RpcToken, TokenKeys};
 #[cfg(feature = "centrifugo")]

@@ -109,6 +109,10 @@ pub const EXPIRY_LOOKS_MAX: usize = 2048;
 /// Most subscriptions a connection may be allowed: 16 bits number them.
 pub const SUBSCRIPTIONS_CEILING: usize = u16::MAX as usize;
 
+/// Most bytes of commands in one request beside a session that has no WebSocket, whatever a message may be: as Centrifugo's
+/// `max_request_body_size` has it.
+pub const CENTRIFUGO_REQUEST_BYTES_MAX: usize = 64 * 1024;
+
 /// Most bytes of payload that a Centrifugo client is given with its subscription, if that is more than the first message:
 /// what else it missed follows as ordinary pushes.
 pub const CENTRIFUGO_RECOVERED_BYTES: usize = 16 * 1024;

@@ -67,7 +67,7 @@ metrics! {
     requests: "counter" "throng_requests_total" "HTTP requests handed to the service, other than upgrades.";
     published: "counter" "throng_published_total" "Messages published to topics.";
     lagged: "counter" "throng_lagged_total" "Subscribers that read so slowly that their next message was no longer kept.";
-    opened: "counter" "throng_opened_total" "WebSockets opened.";
+    opened: "counter" "throng_opened_total" "WebSockets opened, and sessions without one.";
     messages_in: "counter" "throng_messages_received_total" "Messages received from clients.";
     frames_out: "counter" "throng_messages_sent_total" "Messages queued for clients.";
     bytes_in: "counter" "throng_received_bytes_total" "Bytes read from sockets.";
@@ -118,7 +118,13 @@ pub(crate) fn render(all: &[&Metrics]) -> String {
     let ended = by_reason(End::ALL.iter().map(|reason| reason.word()).collect(), &|metrics, index| {
         metrics.ended.0[index].read()
     });
-    family(&mut text, "counter", "throng_closed_total", "WebSockets that ended, by reason.", ended);
+    family(
+        &mut text,
+        "counter",
+        "throng_closed_total",
+        "WebSockets that ended, and sessions without one, by reason.",
+        ended,
+    );
     let violations = by_reason(Violation::ALL.iter().map(|reason| reason.word()).collect(), &|metrics, index| {
         metrics.violations.0[index].read()
     });

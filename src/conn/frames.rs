@@ -34,7 +34,12 @@ impl<T> Conn<T> {
             }
             Phase::Body => self.body_input(input, now, rules, output, handler),
             Phase::Refusing | Phase::Lingering => self.discard(input.len()),
-            Phase::Deciding | Phase::Waiting | Phase::Streaming | Phase::Finishing | Phase::Resetting => {}
+            Phase::Deciding
+            | Phase::Waiting
+            | Phase::Streaming
+            | Phase::Emulated
+            | Phase::Finishing
+            | Phase::Resetting => {}
         }
     }
 
@@ -110,9 +115,13 @@ impl<T> Conn<T> {
         }
     }
 
-    /// Begins the closing handshake from `Open`: at most one Close goes out.
+    /// Begins the closing handshake from `Open`: at most one Close goes out. Without a WebSocket there is none: what is
+    /// said instead is the caller's ([`last_words`](Self::last_words)).
     pub(crate) fn close(&mut self, code: Option<u16>, ended: Ended, output: &mut Vec<u8>) {
-        if self.phase.is_open() {
+        if self.phase == Phase::Emulated {
+            self.phase = Phase::Refusing;
+            self.settle(ended);
+        } else if self.phase.is_open() {
             ws::encode_close(output, code, &ended.reason);
             self.phase = Phase::Closing;
             self.settle(ended);

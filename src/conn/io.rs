@@ -10,12 +10,8 @@ use std::net::SocketAddr;
 pub(crate) trait Handler<T> {
     /// A correct upgrade request: may it come in?
     fn open(&mut self, head: &Head<'_>, peer: SocketAddr) -> Verdict<T>;
-    /// Any other request, with its whole body. `None`: the answer comes later, through [`Conn::reply`],
-    /// [`Conn::wait`] or [`Conn::stream`](super::Conn::stream).
-    ///
-    /// [`Conn::reply`]: super::Conn::reply
-    /// [`Conn::wait`]: super::Conn::wait
-    fn request(&mut self, head: &Head<'_>, body: &[u8], peer: SocketAddr) -> Option<Response>;
+    /// Any other request, with its whole body.
+    fn request(&mut self, head: &Head<'_>, body: &[u8], peer: SocketAddr) -> Outcome<T>;
     /// The time, for responses.
     fn date(&self) -> Date;
     /// The WebSocket is open; the first occasion to send.
@@ -32,6 +28,31 @@ pub(crate) trait Handler<T> {
     fn refused(&mut self, response: &Response, peer: SocketAddr);
     /// The peer's frames broke the protocol; the connection is being failed.
     fn violated(&mut self, violation: Violation, peer: SocketAddr);
+}
+
+/// What becomes of a request.
+#[derive(Debug)]
+pub(crate) enum Outcome<T> {
+    /// It is answered.
+    Now(Response),
+    /// The answer comes later, through [`Conn::reply`], [`Conn::wait`] or [`Conn::stream`].
+    ///
+    /// [`Conn::reply`]: super::Conn::reply
+    /// [`Conn::wait`]: super::Conn::wait
+    /// [`Conn::stream`]: super::Conn::stream
+    Later,
+    /// The connection is open, as if it were a WebSocket.
+    Open(Emulated<T>),
+}
+
+/// A connection that is open without being a WebSocket: what it is sent is the body of a response that goes on.
+#[derive(Debug)]
+pub(crate) struct Emulated<T> {
+    pub(crate) state: T,
+    /// How the response begins.
+    pub(crate) response: Response,
+    /// The first message that came: a part of the request.
+    pub(crate) first: Vec<u8>,
 }
 
 /// The sending side of a connection, as long as a handler is called. What is sent is collected, and leaves in
@@ -104,6 +125,19 @@ impl<'a> Io<'a> {
             return Err(SendError::QueueFull);
         }
         encode(self.output, opcode, payload);
+        Ok(())
+    }
+
+    /// Queues bytes as they are, for a connection that is no WebSocket.
+    #[cfg(feature = "centrifugo")]
+    pub(crate) fn put(&mut self, bytes: &[u8]) -> Result<(), SendError> {
+        if self.close.is_some() {
+            return Err(SendError::Closed);
+        }
+        if self.queued() + bytes.len() > self.queue_bytes_max {
+            return Err(SendError::QueueFull);
+        }
+        self.output.extend_from_slice(bytes);
         Ok(())
     }
 

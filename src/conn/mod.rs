@@ -9,6 +9,7 @@
 //!   Head ------------------> Open <--> Pinged ------------> Closing -----------+
 //!   ^|  \                     ^  |        |  Close in                          v
 //!   ||   +---> Deciding ------+  +--------+---------------------------->  Finishing --> closed
+//!   || a request for an open connection that is no WebSocket: Emulated, until it is closed: Refusing
 //!   || any other request: Body, if it has one, then the answer, then Idle until the next request
 //!    |            |              | violation
 //!    | refused    | refused      v                 all written
@@ -25,7 +26,7 @@ mod timer;
 
 pub(crate) use handshake::{Opening, Verdict};
 pub use io::SendError;
-pub(crate) use io::{CloseRequest, Handler, Io};
+pub(crate) use io::{CloseRequest, Emulated, Handler, Io, Outcome};
 
 use crate::error::{End, Refused};
 use crate::http::{Date, Manner, Response};
@@ -57,6 +58,9 @@ pub(crate) enum Phase {
     Pinged,
     /// As `Open`; the service has heartbeats of its own, and is called when `last_seen`, which lies ahead, has come.
     Paced,
+    /// As `Paced`, without a WebSocket: what is sent is the body of a response that goes on, and what the client sends on
+    /// this connection is thrown away. The service is called again and again: it asks for it each time.
+    Emulated,
     /// Our Close is out or on its way, the peer's is not in: messages are no longer delivered.
     Closing,
     /// Nothing more will be said: what is queued is written, then the socket is closed.
@@ -79,7 +83,7 @@ impl Phase {
 
     /// Whether messages are delivered and may be sent.
     pub(crate) fn is_open(self) -> bool {
-        matches!(self, Self::Open | Self::Pinged | Self::Paced)
+        matches!(self, Self::Open | Self::Pinged | Self::Paced | Self::Emulated)
     }
 }
 
@@ -126,7 +130,7 @@ impl From<Peer> for SocketAddr {
 #[derive(Debug)]
 pub(crate) struct Conn<T> {
     rare: Option<Box<Rare>>,
-    /// When a byte last came; in `Paced` when the service is called.
+    /// When a byte last came; in `Paced` and `Emulated` when the service is called.
     last_seen: Tick,
     peer: Peer,
     phase: Phase,
@@ -269,6 +273,12 @@ impl<T> Conn<T> {
     /// How the WebSocket ended, if that is settled.
     pub(crate) fn ended(&mut self) -> Option<Ended> {
         self.rare.as_mut().and_then(|rare| rare.ended.take())
+    }
+
+    /// Whose connection it is, and the code and reason, if how it ended is settled.
+    pub(crate) fn last_words(&self) -> Option<(&T, u16, &str)> {
+        let ended = self.rare.as_ref()?.ended.as_ref()?;
+        Some((self.state.as_ref()?, ended.code, &ended.reason))
     }
 
     /// Settles how it ended, unless that is settled already.

@@ -1,7 +1,7 @@
 //! HTTP/1.1 requests, one after another (RFC 9112): heads, bodies, answers, until one of them is an upgrade.
 
 use super::handshake::Handshake;
-use super::{Conn, Handler, Phase};
+use super::{Conn, Emulated, Handler, Io, Outcome, Phase};
 use crate::config::Rules;
 use crate::error::Refused;
 use crate::http::{Body, Fields, Framing, Head, HeadScan, Manner, Response, Upgrade, wants_websocket};
@@ -115,14 +115,14 @@ impl<T> Conn<T> {
         }
         let framing = head.framing()?;
         if framing == Framing::None {
-            self.answer_request(head, &[], output, handler);
+            self.answer_request(head, &[], now, rules, output, handler);
             return Ok(0);
         }
         let expects_continue = head.expects_continue()?;
         let mut body = Body::new(framing, rules.message_bytes_max)?;
         let fed = body.feed(rest)?;
         if fed.done {
-            self.answer_request(head, &body.take(), output, handler);
+            self.answer_request(head, &body.take(), now, rules, output, handler);
             return Ok(fed.consumed);
         }
         // Who has begun to send does not wait (RFC 9110, section 10.1.1).
@@ -156,7 +156,7 @@ impl<T> Conn<T> {
         }
         let mut fields = Fields::new();
         let Ok(head) = Head::parse(&bytes, &mut fields) else { unreachable!("it was parsed before") };
-        self.answer_request(&head, &body.take(), output, handler);
+        self.answer_request(&head, &body.take(), now, rules, output, handler);
         let rest = &mut input[fed.consumed..];
         if self.phase == Phase::Idle {
             self.requests(rest, HeadScan::default(), now, rules, output, handler);
@@ -166,13 +166,45 @@ impl<T> Conn<T> {
     }
 
     /// Has the service answer, and keeps the connection for the next request if the client wants that.
-    fn answer_request(&mut self, head: &Head<'_>, body: &[u8], output: &mut Vec<u8>, handler: &mut impl Handler<T>) {
+    fn answer_request(
+        &mut self,
+        head: &Head<'_>,
+        body: &[u8],
+        now: Tick,
+        rules: &Rules,
+        output: &mut Vec<u8>,
+        handler: &mut impl Handler<T>,
+    ) {
         let manner = Manner { to_head: head.method() == "HEAD", persistent: head.is_persistent() };
-        if let Some(response) = handler.request(head, body, self.peer()) {
-            return self.respond(&response, manner, output, handler);
+        match handler.request(head, body, self.peer()) {
+            Outcome::Now(response) => self.respond(&response, manner, output, handler),
+            Outcome::Later => {
+                self.phase = Phase::Deciding;
+                self.keep_handshake(Handshake::Asked { manner, rest: Vec::new() });
+            }
+            Outcome::Open(emulated) => self.emulate(emulated, now, rules, output, handler),
         }
-        self.phase = Phase::Deciding;
-        self.keep_handshake(Handshake::Asked { manner, rest: Vec::new() });
+    }
+
+    /// Opens the connection as if it were a WebSocket, and takes its first message.
+    fn emulate(
+        &mut self,
+        emulated: Emulated<T>,
+        now: Tick,
+        rules: &Rules,
+        output: &mut Vec<u8>,
+        handler: &mut impl Handler<T>,
+    ) {
+        let Emulated { state, response, first } = emulated;
+        response.begin(output, &handler.date());
+        (self.phase, self.last_seen) = (Phase::Emulated, now + rules.ping_interval);
+        let (mut close, queued, peer) = (None, self.queued(), self.peer);
+        let state = self.state.insert(state);
+        handler.ready(Io::new(output, &mut close, queued, rules.queue_bytes_max, peer), state);
+        if close.is_none() {
+            handler.binary(Io::new(output, &mut close, queued, rules.queue_bytes_max, peer), state, &first);
+        }
+        self.close_if_asked(close, output);
     }
 
     fn respond(&mut self, response: &Response, manner: Manner, output: &mut Vec<u8>, handler: &mut impl Handler<T>) {

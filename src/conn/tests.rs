@@ -26,10 +26,14 @@ impl Handler<()> for Echo {
         if self.later { Verdict::Later } else { Verdict::Now(Ok(opening())) }
     }
 
-    fn request(&mut self, head: &Head<'_>, body: &[u8], _: SocketAddr) -> Option<Response> {
+    fn request(&mut self, head: &Head<'_>, body: &[u8], _: SocketAddr) -> Outcome<()> {
         self.bodies.push(body.to_vec());
-        Some(match head.path() {
-            "/later" => return None,
+        Outcome::Now(match head.path() {
+            "/later" => return Outcome::Later,
+            "/open" => {
+                let response = Response::new(200).body("text/plain", "so ");
+                return Outcome::Open(Emulated { state: (), response, first: body.to_vec() });
+            }
             "/large" => Response::new(200).body("text/plain", vec![b'x'; 50_000]),
             "/panic" => panic!("as asked"),
             _ => Response::new(200).body("text/plain", "hello"),
@@ -455,4 +459,37 @@ fn a_body_has_its_time_and_an_idle_connection_too() {
     assert_eq!(pair.conn.timer(pair.now, &pair.rules, &mut pair.output, &mut pair.echo), Some(due), "not yet");
     assert_eq!(pair.conn.timer(due, &pair.rules, &mut pair.output, &mut pair.echo), None);
     assert_eq!((pair.conn.phase(), pair.output.len()), (Phase::Finishing, 0));
+}
+
+#[test]
+fn a_connection_is_open_without_a_websocket() {
+    let mut pair = Pair::new();
+    pair.feed(b"POST /open HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nfirst and what comes behind it");
+    let head = String::from_utf8_lossy(&pair.wire).into_owned();
+    assert!(head.starts_with("HTTP/1.1 200 OK\r\nConnection: close\r\n") && !head.contains("Content-Length"));
+    assert!(head.contains("\r\n\r\nso "), "the body has begun: {head}");
+    assert_eq!((pair.conn.phase(), pair.echo.messages), (Phase::Emulated, 1));
+    assert!(pair.conn.phase().is_open() && pair.conn.phase().is_subscribed());
+    // Nothing on this connection is a frame, or a request.
+    let mut frame = Vec::new();
+    encode_masked(&mut frame, Opcode::Text, b"x", [0; 4]);
+    pair.feed(&frame);
+    pair.feed(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n");
+    assert_eq!((pair.conn.phase(), pair.echo.messages, pair.echo.bodies.len()), (Phase::Emulated, 1, 1));
+    // The service sets the pace.
+    let until = pair.now + pair.rules.pong_timeout;
+    pair.conn.pace(until);
+    assert_eq!((pair.conn.phase(), pair.conn.deadline(pair.now, &pair.rules)), (Phase::Emulated, until));
+    pair.wire.clear();
+    assert_eq!(pair.conn.timer(pair.now, &pair.rules, &mut pair.output, &mut pair.echo), Some(until), "not yet");
+    assert!(pair.output.is_empty());
+    assert_eq!(pair.conn.timer(until, &pair.rules, &mut pair.output, &mut pair.echo), None);
+    assert!(pair.output.ends_with(b"woken") && pair.conn.phase() == Phase::Emulated);
+    pair.output.clear();
+    // It ends without a Close; the caller says how.
+    assert!(!pair.conn.end_of_input(), "who hangs up is gone");
+    assert!(pair.conn.last_words().is_none());
+    pair.conn.close(Some(4001), Ended { code: 4001, ..Ended::new(End::ServiceClosed) }, &mut pair.output);
+    assert_eq!((pair.conn.phase(), pair.output.len()), (Phase::Refusing, 0));
+    assert_eq!(pair.conn.last_words(), Some((&(), 4001, End::ServiceClosed.text())));
 }

@@ -11,6 +11,7 @@
 //! | `Open` | `ping_interval` after the last byte came; the first time after a random half to whole of it ([`Conn::stagger`]) | ping |
 //! | `Pinged` | `pong_timeout` after the ping | Close 1011, reset |
 //! | `Paced` | when the service asked to be called | it is called; without another such wish `Open` |
+//! | `Emulated` | when the service asked to be called | it is called, and asks again |
 //! | `Closing` | `close_timeout` after our Close left | reset |
 //! | `Lingering` | `close_timeout` after our direction was shut | closed |
 //! | any of these, while output waits | `write_timeout` after the socket last took a byte; in `Closing` after the Close was queued | reset |
@@ -34,8 +35,10 @@ impl<T> Conn<T> {
 
     /// Has an open connection's service called at that moment, instead of pinging it.
     pub(crate) fn pace(&mut self, until: Tick) {
-        if self.phase.is_open() {
-            (self.phase, self.last_seen) = (Phase::Paced, until);
+        match self.phase {
+            Phase::Emulated => self.last_seen = until,
+            phase if phase.is_open() => (self.phase, self.last_seen) = (Phase::Paced, until),
+            _ => {}
         }
     }
 
@@ -49,7 +52,7 @@ impl<T> Conn<T> {
             Phase::Idle => self.last_seen + rules.idle_timeout,
             Phase::Deciding => now + rules.decision_timeout,
             Phase::Open => self.last_seen + rules.ping_interval,
-            Phase::Paced => self.last_seen,
+            Phase::Paced | Phase::Emulated => self.last_seen,
             Phase::Streaming => now + rules.ping_interval,
             Phase::Waiting => self.rare.as_ref().map_or(now, |rare| rare.until),
             Phase::Pinged => now + rules.pong_timeout,
@@ -98,9 +101,11 @@ impl<T> Conn<T> {
                 ws::encode(output, Opcode::Ping, &[]);
                 self.phase = Phase::Pinged;
             }
-            Phase::Paced if !self.last_seen.is_due(now) => return Some(self.last_seen),
-            Phase::Paced => {
-                (self.phase, self.last_seen) = (Phase::Open, now);
+            Phase::Paced | Phase::Emulated if !self.last_seen.is_due(now) => return Some(self.last_seen),
+            Phase::Paced | Phase::Emulated => {
+                if self.phase == Phase::Paced {
+                    (self.phase, self.last_seen) = (Phase::Open, now);
+                }
                 let (mut close, queued, peer) = (None, self.queued(), self.peer);
                 if let Some(state) = &mut self.state {
                     handler.woken(Io::new(output, &mut close, queued, rules.queue_bytes_max, peer), state);

@@ -113,16 +113,34 @@ impl Response {
             (_, true) => "keep-alive",
             (_, false) => "close",
         };
+        self.write_start(out, connection, date);
+        // What a GET would send is not known to who answers a HEAD with an empty body (RFC 9110, section 8.6).
+        if self.status != 204 && !(manner.to_head && self.body.is_empty()) {
+            let _ = write!(out, "Content-Length: {}\r\n", self.body.len());
+        }
+        self.write_fields(out);
+        if !manner.to_head && self.status != 204 {
+            out.extend_from_slice(&self.body);
+        }
+    }
+
+    /// Appends a response whose body goes on behind what there is of it, as its headers say or until the connection ends.
+    pub(crate) fn begin(&self, out: &mut Vec<u8>, date: &Date) {
+        self.write_start(out, "close", date);
+        self.write_fields(out);
+        out.extend_from_slice(&self.body);
+    }
+
+    fn write_start(&self, out: &mut Vec<u8>, connection: &str, date: &Date) {
         // Writing to a Vec cannot fail.
         let _ = write!(out, "HTTP/1.1 {} {}\r\nConnection: {connection}\r\n", self.status, reason_phrase(self.status),);
         // A date belongs to every answer but those of 1xx and 5xx (RFC 9110, section 6.6.1), and does no harm there.
         out.extend_from_slice(b"Date: ");
         out.extend_from_slice(date);
         out.extend_from_slice(b"\r\n");
-        // What a GET would send is not known to who answers a HEAD with an empty body (RFC 9110, section 8.6).
-        if self.status != 204 && !(manner.to_head && self.body.is_empty()) {
-            let _ = write!(out, "Content-Length: {}\r\n", self.body.len());
-        }
+    }
+
+    fn write_fields(&self, out: &mut Vec<u8>) {
         if !self.content_type.is_empty() {
             let _ = write!(out, "Content-Type: {}\r\n", self.content_type);
         }
@@ -130,9 +148,6 @@ impl Response {
             let _ = write!(out, "{name}: {value}\r\n");
         }
         out.extend_from_slice(b"\r\n");
-        if !manner.to_head && self.status != 204 {
-            out.extend_from_slice(&self.body);
-        }
     }
 }
 

@@ -310,7 +310,7 @@ fn outcome(answers: &mut Answers, plan: Plan, found: &mut [Found]) -> Result<Vec
 }
 
 /// The name of this process among others.
-fn node() -> &'static str {
+pub(super) fn node() -> &'static str {
     static NODE: OnceLock<String> = OnceLock::new();
     NODE.get_or_init(|| {
         let random = |n: u8| std::hash::BuildHasher::hash_one(&std::hash::RandomState::new(), n);

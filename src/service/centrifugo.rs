@@ -1,20 +1,23 @@
 //! Centrifugo's client protocol beside a service of one's own.
 
 use super::api::{self, Access, ApiKey};
+use super::emulation::{self, Served, Transport};
 use super::rpc::{self, Handlers};
 use super::{
-    Accept, Answer, Answered, AnsweredKind, Close, ConnId, Connection, Decision, Join, Message, Request, Service,
-    Started,
+    Accept, Answer, Answered, AnsweredKind, Begun, Close, ConnId, Connection, Decision, Join, Message, Request,
+    Service, Started,
 };
 use super::{Reached, TokenKeys, UserCall, Wish, topic};
 use crate::adapter::centrifugo::codec::Format;
 use crate::adapter::centrifugo::codes::DisconnectCode;
+use crate::adapter::centrifugo::emulation::{Emulation, Ticket, same_key};
 use crate::adapter::centrifugo::session::{CommandRate, Effect, Output, Rules, Session, Tokens};
 use crate::adapter::centrifugo::users::Users;
 use crate::config::{RuleSet, SlowReaders};
 use crate::error::Refused;
 use crate::http::first;
 use crate::mem::Rng;
+use crate::sys;
 use crate::time::Millis;
 use crate::topic::{Cursor, Encoding, TopicName};
 use std::collections::HashMap;
@@ -27,6 +30,9 @@ const WEBSOCKET: &str = "/connection/websocket";
 
 /// Serves Centrifugo's clients at `/connection/websocket`, and leaves everything else to another service. A channel is a
 /// topic: whoever comes by a topic's URL meets them there.
+///
+/// Clients that cannot have a WebSocket find the fallbacks of their SDKs at `/connection/http_stream` and `/connection/sse`;
+/// what they send comes to `/emulation`.
 ///
 /// With [`api_key`](Self::api_key), `POST /api/METHOD` is Centrifugo's server API.
 ///
@@ -57,8 +63,11 @@ pub struct Centrifugo<S> {
     inner: S,
     pub(super) rules: Rules,
     access: Access,
+    pub(super) served: Served,
     /// By slot.
     pub(super) sessions: HashMap<u32, Box<Session>>,
+    /// By slot, of sessions without a WebSocket.
+    tickets: HashMap<u32, Ticket>,
     /// Whose they are.
     pub(super) users: Users,
     pub(super) handlers: Handlers,
@@ -75,6 +84,8 @@ pub enum Mounted<T> {
     Json,
     /// A session in Protobuf.
     Protobuf,
+    /// A session without a WebSocket; a [`Handle`](crate::Handle) can close it, but has no message that would fit in.
+    Emulated(Transport),
 }
 
 impl<S> Centrifugo<S> {
@@ -95,13 +106,16 @@ impl<S> Centrifugo<S> {
                 command_rate: None,
                 takes_calls: false,
                 takes_messages: false,
+                emulation: None,
                 now: Millis::default(),
                 unix_seconds: 0,
             },
             access: Access::default(),
+            served: Served { http_stream: true, events: true },
             sessions: HashMap::new(),
             users: Users::default(),
             handlers: Handlers::default(),
+            tickets: HashMap::new(),
             rng: Rng::new(std::hash::BuildHasher::hash_one(&std::hash::RandomState::new(), 0)),
         }
     }
@@ -224,26 +238,29 @@ fn own<'a, T>(connection: &'a mut Connection<'_, Mounted<T>>) -> Option<Connecti
             now: *now,
             unix_seconds: *unix_seconds,
         }),
-        Mounted::Json | Mounted::Protobuf => None,
+        Mounted::Json | Mounted::Protobuf | Mounted::Emulated(_) => None,
     }
 }
 
 /// Does what a session wants, replies first.
-fn follow<T>(format: Format, output: Output, connection: &mut Connection<'_, Mounted<T>>) {
+fn follow<T>(output: Output, connection: &mut Connection<'_, Mounted<T>>) {
     let Output { replies, effects } = output;
+    let encoding = match *connection.state {
+        Mounted::Own(_) => return,
+        Mounted::Json => Encoding::CentrifugoJson,
+        Mounted::Protobuf => Encoding::CentrifugoProtobuf,
+        Mounted::Emulated(Transport(stream)) => Encoding::CentrifugoStream(stream),
+    };
     if !replies.is_empty() {
-        let sent = match format {
-            Format::Json => String::from_utf8(replies).map(|text| connection.send(&*text)),
-            Format::Protobuf => Ok(connection.send(&*replies)),
+        let sent = match encoding {
+            Encoding::CentrifugoJson => String::from_utf8(replies).map(|text| connection.send(&*text)),
+            Encoding::CentrifugoStream(stream) => Ok(connection.put(&stream.frame(&replies))),
+            _ => Ok(connection.send(&*replies)),
         };
         if sent.is_ok_and(|sent| sent.is_err()) {
             return connection.close(3008, "slow");
         }
     }
-    let encoding = match format {
-        Format::Json => Encoding::CentrifugoJson,
-        Format::Protobuf => Encoding::CentrifugoProtobuf,
-    };
     let id = connection.id;
     for effect in effects {
         let wish = match effect {
@@ -286,10 +303,15 @@ impl<S: Service> Centrifugo<S> {
             self.rules.topics = Arc::clone(&connection.rules.topics);
         }
         (self.rules.now, self.rules.unix_seconds) = (connection.now, connection.unix_seconds);
+        self.rules.emulation = None;
+        if matches!(connection.state, Mounted::Emulated(_)) {
+            let ticket = self.tickets.get(&connection.id.slot);
+            self.rules.emulation = ticket.map(|&ticket| Emulation { ticket, node: api::node() });
+        }
         let mut output = Output::default();
         let done = act(session, &self.rules, &mut output);
         self.handlers.see_to(connection.id, session, &mut output);
-        follow(session.format(), output, connection);
+        follow(output, connection);
         if session.is_to_enter() {
             self.enter(connection.id.slot);
         }
@@ -334,14 +356,25 @@ impl<S: Service> Service for Centrifugo<S> {
         let format = match connection.state {
             Mounted::Json => Format::Json,
             Mounted::Protobuf => Format::Protobuf,
+            Mounted::Emulated(Transport(stream)) => stream.format(),
             Mounted::Own(_) => {
                 return own(connection).into_iter().for_each(|mut own| self.inner.ready(&mut own));
             }
         };
+        if matches!(connection.state, Mounted::Emulated(_)) {
+            // The kernel's, since it is a secret.
+            let Ok(key) =
+                sys::random_u64().and_then(|high| Ok(u128::from(high) << 64 | u128::from(sys::random_u64()?)))
+            else {
+                return connection.close(DisconnectCode::Internal.code(), DisconnectCode::Internal.text());
+            };
+            let ConnId { worker, slot, serial } = connection.id;
+            self.tickets.insert(slot, Ticket { worker, slot, serial, key });
+        }
         let session = Session::new(format, self.random());
         self.sessions.insert(connection.id.slot, Box::new(session));
         let effects = vec![Session::opened(&self.rules)];
-        follow(format, Output { effects, ..Output::default() }, connection);
+        follow(Output { effects, ..Output::default() }, connection);
     }
 
     fn message(&mut self, connection: &mut Connection<'_, Self::State>, message: Message<'_>) {
@@ -402,7 +435,26 @@ impl<S: Service> Service for Centrifugo<S> {
     fn farewell(&self, state: &Self::State) -> (u16, &'static str) {
         match state {
             Mounted::Own(state) => self.inner.farewell(state),
-            Mounted::Json | Mounted::Protobuf => (DisconnectCode::Shutdown.code(), DisconnectCode::Shutdown.text()),
+            _ => (DisconnectCode::Shutdown.code(), DisconnectCode::Shutdown.text()),
+        }
+    }
+
+    fn begin(&mut self, request: &Request<'_>) -> Begun<Self::State> {
+        let begun = emulation::begin(self.served, api::node(), request);
+        begun.unwrap_or_else(|| Begun::Answered(self.request(request)))
+    }
+
+    fn parcel(&mut self, connection: &mut Connection<'_, Self::State>, key: u128, data: &[u8]) -> bool {
+        if !self.tickets.get(&connection.id.slot).is_some_and(|own| same_key(own.key, key)) {
+            return false;
+        }
+        self.session(connection, |session, rules, output| session.input(data, rules, output)).is_some()
+    }
+
+    fn last_words(&self, state: &Self::State, code: u16, reason: &str) -> Vec<u8> {
+        match state {
+            Mounted::Emulated(Transport(stream)) => stream.parting(code, reason),
+            _ => Vec::new(),
         }
     }
 
@@ -425,7 +477,10 @@ impl<S: Service> Service for Centrifugo<S> {
     fn close(&mut self, id: ConnId, state: Self::State, close: &Close<'_>) {
         match state {
             Mounted::Own(state) => self.inner.close(id, state, close),
-            Mounted::Json | Mounted::Protobuf => self.forget(id.slot),
+            Mounted::Json | Mounted::Protobuf | Mounted::Emulated(_) => {
+                self.tickets.remove(&id.slot);
+                self.forget(id.slot);
+            }
         }
     }
 

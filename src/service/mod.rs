@@ -3,7 +3,7 @@
 use crate::config::Rules;
 use crate::conn::{self, Io};
 use crate::error::{End, Refused};
-use crate::http::{Head, Response};
+use crate::http::{Field, Head, Response};
 use crate::metrics::Metrics;
 use crate::time::Millis;
 use crate::topic::{Cursor, Publication, Since, TopicName, Wanted};
@@ -21,6 +21,8 @@ pub use crate::conn::SendError;
 mod api;
 #[cfg(feature = "centrifugo")]
 mod centrifugo;
+#[cfg(feature = "centrifugo")]
+mod emulation;
 mod errand;
 #[cfg(feature = "centrifugo")]
 mod rpc;
@@ -34,6 +36,9 @@ pub use crate::adapter::centrifugo::token::Keys as TokenKeys;
 pub use api::ApiKey;
 #[cfg(feature = "centrifugo")]
 pub use centrifugo::{Centrifugo, Mounted};
+#[cfg(feature = "centrifugo")]
+#[doc(hidden)]
+pub use emulation::Transport;
 #[cfg(feature = "centrifugo")]
 pub use rpc::{Caller, Rpc, RpcAnswer, RpcError, RpcToken};
 
@@ -135,6 +140,28 @@ pub trait Service: 'static {
     fn farewell(&self, state: &Self::State) -> (u16, &'static str) {
         let _ = state;
         (End::GoingAway.code(), End::GoingAway.text())
+    }
+
+    /// For protocols of the library's own: a request that is no WebSocket upgrade. It is answered, or its connection is open
+    /// from then on as if it were one.
+    #[doc(hidden)]
+    fn begin(&mut self, request: &Request<'_>) -> Begun<Self::State> {
+        Begun::Answered(self.request(request))
+    }
+
+    /// For protocols of the library's own: a message that came by a request of its own, with what proves that it is this
+    /// connection's. Whether it is.
+    #[doc(hidden)]
+    fn parcel(&mut self, connection: &mut Connection<'_, Self::State>, key: u128, data: &[u8]) -> bool {
+        let _ = (connection, key, data);
+        false
+    }
+
+    /// For protocols of the library's own: what is said at the end of a connection that is open without being a WebSocket.
+    #[doc(hidden)]
+    fn last_words(&self, state: &Self::State, code: u16, reason: &str) -> Vec<u8> {
+        let _ = (state, code, reason);
+        Vec::new()
     }
 
     /// For protocols of the library's own: a subscription of its own kind lags.
@@ -302,6 +329,36 @@ impl<S> Accept<S> {
     }
 }
 
+/// What becomes of a request that is no WebSocket upgrade.
+#[derive(Debug)]
+pub enum Begun<S> {
+    /// It has an answer.
+    Answered(Answer),
+    /// Its connection is open.
+    Open(Emulated<S>),
+}
+
+/// What a connection begins with that is open without being a WebSocket.
+#[derive(Debug)]
+pub struct Emulated<S>(pub(crate) conn::Emulated<S>);
+
+/// A message for such a connection, in a request of its own.
+pub(crate) struct Parcel {
+    pub(crate) to: ConnId,
+    /// Proves that it is the connection's.
+    pub(crate) key: u128,
+    pub(crate) data: Vec<u8>,
+    /// For the answer.
+    pub(crate) headers: Vec<Field>,
+}
+
+impl fmt::Debug for Parcel {
+    /// Without the key.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Parcel({}, {} bytes)", self.to, self.data.len())
+    }
+}
+
 /// A message, borrowed from where it lies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
@@ -371,6 +428,14 @@ impl<S> Connection<'_, S> {
     pub fn send<'m>(&mut self, message: impl Into<Message<'m>>) -> Result<(), SendError> {
         let (opcode, payload) = message.into().parts();
         self.io.send(opcode, payload)?;
+        self.metrics.frames_out.add(1);
+        Ok(())
+    }
+
+    /// Sends bytes as they are, on a connection that is no WebSocket.
+    #[cfg(feature = "centrifugo")]
+    pub(crate) fn put(&mut self, bytes: &[u8]) -> Result<(), SendError> {
+        self.io.put(bytes)?;
         self.metrics.frames_out.add(1);
         Ok(())
     }

@@ -1,6 +1,6 @@
 //! Topics for services: what a request asks of one, and the URLs under which they are served.
 
-use super::{Accept, Decision, Errand, Request};
+use super::{Accept, Decision, Errand, Parcel, Request};
 use crate::config::{Denied, Right};
 use crate::error::Refused;
 use crate::http::{Field, Response, cross_origin, first, prefer_wait, wants_events};
@@ -30,6 +30,9 @@ pub(crate) enum AnswerKind {
     /// Many topics are asked, and one response made of it.
     #[cfg_attr(not(feature = "centrifugo"), allow(dead_code, reason = "only its server API does"))]
     Errand(Errand),
+    /// It is brought to a connection, and answered from there.
+    #[cfg_attr(not(feature = "centrifugo"), allow(dead_code, reason = "only its sessions without a WebSocket do"))]
+    Parcel(Parcel),
 }
 
 impl From<Response> for Answer {
@@ -121,6 +124,7 @@ pub(crate) enum Wish {
     Unsubscribe(TopicName),
     /// The request is answered when it is done.
     Errand(Errand),
+    Parcel(Parcel),
     Wake(Duration),
     /// Nothing of the topics is to be sent to it meanwhile, or that is to go on.
     #[cfg_attr(not(feature = "centrifugo"), expect(dead_code, reason = "for protocols of the library's own"))]

@@ -5,7 +5,7 @@ use super::json;
 use super::name::TopicName;
 use super::publication::Publication;
 #[cfg(feature = "centrifugo")]
-use crate::adapter::centrifugo::{codec::Format, push};
+use crate::adapter::centrifugo::{codec::Format, emulation::Stream, push};
 use base64::engine::{Engine, general_purpose::STANDARD};
 use std::collections::BTreeMap;
 use std::sync::{Arc, OnceLock};
@@ -23,7 +23,6 @@ pub(crate) enum Kind {
 
 /// How a message leaves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(u8)]
 pub(crate) enum Encoding {
     /// A server's WebSocket frame with the bare payload: binary for bytes, else text.
     Frame,
@@ -39,6 +38,9 @@ pub(crate) enum Encoding {
     /// The same in Protobuf and a binary frame.
     #[cfg(feature = "centrifugo")]
     CentrifugoProtobuf,
+    /// The same in the body of a response.
+    #[cfg(feature = "centrifugo")]
+    CentrifugoStream(Stream),
 }
 
 impl Encoding {
@@ -56,7 +58,7 @@ impl Encoding {
             Self::Element => Some(gap.json().into_bytes()),
             // The session has said it.
             #[cfg(feature = "centrifugo")]
-            Self::CentrifugoJson | Self::CentrifugoProtobuf => Some(Vec::new()),
+            Self::CentrifugoJson | Self::CentrifugoProtobuf | Self::CentrifugoStream(_) => Some(Vec::new()),
         }
     }
 }
@@ -106,6 +108,9 @@ pub(crate) enum Change {
 /// What a publisher says about a message, for protocols that pass it on: names and values.
 pub(crate) type Tags = BTreeMap<String, String>;
 
+#[cfg(feature = "centrifugo")]
+type Streams = [OnceLock<Arc<[u8]>>; Stream::COUNT];
+
 /// One message, shared as `Arc<Message>`.
 #[derive(Debug)]
 pub(crate) struct Message {
@@ -129,6 +134,9 @@ pub(crate) struct Message {
     /// It is in no log: its cursor is that of the message before.
     pub(crate) skips_history: bool,
     encodings: [OnceLock<Arc<[u8]>>; STORED],
+    /// Those for the bodies of responses, which few topics need.
+    #[cfg(feature = "centrifugo")]
+    streams: OnceLock<Box<Streams>>,
 }
 
 impl Message {
@@ -145,8 +153,22 @@ impl Message {
     pub(crate) fn new(topic: TopicName, cursor: Cursor, is_kept: bool, publication: Publication, time_ms: u64) -> Self {
         let Publication { kind, payload, author, change, tags, unix_ms, skips_history, .. } = publication;
         debug_assert!(kind == Kind::Bytes || std::str::from_utf8(&payload).is_ok());
-        let encodings = Default::default();
-        Self { topic, cursor, is_kept, author, change, tags, kind, payload, time_ms, unix_ms, skips_history, encodings }
+        Self {
+            topic,
+            cursor,
+            is_kept,
+            author,
+            change,
+            tags,
+            kind,
+            payload,
+            time_ms,
+            unix_ms,
+            skips_history,
+            encodings: Default::default(),
+            #[cfg(feature = "centrifugo")]
+            streams: OnceLock::new(),
+        }
     }
 
     /// The bytes it counts for in the bound of a log.
@@ -176,6 +198,9 @@ impl Message {
             Encoding::CentrifugoJson => self.stored(3, |message| push::frame(Format::Json, message)),
             #[cfg(feature = "centrifugo")]
             Encoding::CentrifugoProtobuf => self.stored(4, |message| push::frame(Format::Protobuf, message)),
+            #[cfg(feature = "centrifugo")]
+            Encoding::CentrifugoStream(stream) => self.streams.get_or_init(Box::default)[stream.index()]
+                .get_or_init(|| stream.frame(&push::of_message(stream.format(), self)).into()),
         }
     }
 

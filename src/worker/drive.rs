@@ -47,7 +47,9 @@ fn stage<T>(conn: &Conn<T>) -> Stage {
 fn gauge(metrics: &Metrics, phase: Phase) -> &Count {
     match phase {
         Phase::Head | Phase::Idle | Phase::Body | Phase::Deciding => &metrics.opening,
-        Phase::Waiting | Phase::Streaming | Phase::Open | Phase::Pinged | Phase::Paced => &metrics.open,
+        Phase::Waiting | Phase::Streaming | Phase::Open | Phase::Pinged | Phase::Paced | Phase::Emulated => {
+            &metrics.open
+        }
         Phase::Closing | Phase::Finishing | Phase::Refusing | Phase::Lingering | Phase::Resetting => &metrics.closing,
     }
 }
@@ -60,6 +62,15 @@ pub(super) struct Desk<'a, S: Service, K: Kernel> {
     pub(super) tick: Tick,
     pub(super) scratch: &'a mut [u8],
     pub(super) output: &'a mut Vec<u8>,
+}
+
+impl<S: Service, K: Kernel> Desk<'_, S, K> {
+    /// A connection is over, which without a WebSocket the service says in its own way.
+    fn say_last_words(&mut self) {
+        if let Some((state, code, reason)) = self.entry.conn.last_words() {
+            self.output.extend(self.glue.service.last_words(state, code, reason));
+        }
+    }
 }
 
 impl<S: Service, K: Kernel> Worker<S, K> {
@@ -173,6 +184,9 @@ impl<S: Service, K: Kernel> Worker<S, K> {
             desk.glue.metrics.panics.add(1);
             log::error!("the service panicked at connection {} of {}: closed", desk.glue.id, desk.entry.conn.peer());
             desk.entry.conn.panicked(desk.output, desk.glue.date);
+        }
+        if before.phase != Phase::Refusing && desk.entry.conn.phase() == Phase::Refusing {
+            desk.say_last_words();
         }
         corkable &= stage(&desk.entry.conn) == before && desk.output.len() <= CORK_BYTES_MAX;
         if corkable {
@@ -408,7 +422,7 @@ impl<S: Service, K: Kernel> Worker<S, K> {
         let Some(entry) = self.table.find(id.slot, id.serial) else { return };
         entry.conn.pace(tick + Span::covering(time));
         let deadline = entry.conn.deadline(tick, &self.rules);
-        if entry.conn.phase() == Phase::Paced {
+        if matches!(entry.conn.phase(), Phase::Paced | Phase::Emulated) {
             self.wheel.arm(&mut self.table, id.slot, deadline);
         }
     }
@@ -423,8 +437,8 @@ impl<S: Service, K: Kernel> Worker<S, K> {
         let metrics = Arc::clone(&self.shared);
         let queue_bytes_max = self.rules.queue_bytes_max;
         self.on_open(id, |conn, output| {
-            if !conn.phase().is_open() {
-                return;
+            if !conn.phase().is_open() || conn.phase() == Phase::Emulated {
+                return; // there is no place for a frame
             }
             if conn.queued() + output.len() + frame.len() > queue_bytes_max {
                 return conn.abort(Ended::new(End::SlowReader), output);

@@ -2,12 +2,12 @@
 
 use super::topics::{Asked, asked, asked_to_open};
 use crate::config::Rules;
-use crate::conn::{Handler, Io, Verdict};
+use crate::conn::{Handler, Io, Outcome, Verdict};
 use crate::error::{Refused, Violation};
 use crate::http::{Date, Head, Origins, Response};
 use crate::limits::LOG_LINES_PER_SECOND;
 use crate::metrics::Metrics;
-use crate::service::{Accept, AnswerKind, ConnId, Connection, Decision, Message, Request, Service, Wish};
+use crate::service::{Accept, AnswerKind, Begun, ConnId, Connection, Decision, Message, Request, Service, Wish};
 use crate::time::Millis;
 use crate::topic::TopicName;
 use std::collections::VecDeque;
@@ -75,23 +75,24 @@ impl<S: Service> Handler<S::State> for Glue<'_, S> {
         }
     }
 
-    fn request(&mut self, head: &Head<'_>, body: &[u8], peer: SocketAddr) -> Option<Response> {
+    fn request(&mut self, head: &Head<'_>, body: &[u8], peer: SocketAddr) -> Outcome<S::State> {
         if let Err(refused) = self.origins.check(head) {
-            return Some(refused.into());
+            return Outcome::Now(refused.into());
         }
         self.metrics.requests.add(1);
         let Self { id, rules, unix_seconds, .. } = *self;
-        match self.service.request(&Request { head, body, peer, id, rules, unix_seconds }).0 {
-            AnswerKind::Now(response) => Some(response),
-            AnswerKind::Errand(errand) => {
-                self.wishes.push_back((self.id, Wish::Errand(errand)));
-                None
-            }
-            AnswerKind::Topic(request) => {
-                *self.asked = Some(asked(self.id, request));
-                None
-            }
+        let answer = match self.service.begin(&Request { head, body, peer, id, rules, unix_seconds }) {
+            Begun::Open(_) if self.draining => return Outcome::Now(Refused::Draining.into()),
+            Begun::Open(emulated) => return Outcome::Open(emulated.0),
+            Begun::Answered(answer) => answer,
+        };
+        match answer.0 {
+            AnswerKind::Now(response) => return Outcome::Now(response),
+            AnswerKind::Errand(errand) => self.wishes.push_back((self.id, Wish::Errand(errand))),
+            AnswerKind::Parcel(parcel) => self.wishes.push_back((self.id, Wish::Parcel(parcel))),
+            AnswerKind::Topic(request) => *self.asked = Some(asked(self.id, request)),
         }
+        Outcome::Later
     }
 
     fn date(&self) -> Date {

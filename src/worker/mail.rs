@@ -8,7 +8,7 @@ use crate::mem::{Mailbox, Permits};
 use crate::metrics::Metrics;
 #[cfg(feature = "centrifugo")]
 use crate::service::Answered;
-use crate::service::{ConnId, Join, Question};
+use crate::service::{ConnId, Join, Parcel, Question};
 use crate::sys::Wake;
 use crate::topic::{Publication, TopicName};
 use std::sync::Arc;
@@ -24,6 +24,10 @@ pub(crate) enum Envelope<T> {
     Close { id: ConnId, code: u16, reason: Box<str> },
     /// The verdict that a connection waits for.
     Answer { id: ConnId, verdict: Result<Opening<T>, Response>, join: Option<Join> },
+    /// A message for a connection of this worker, from a request of that one.
+    Parcel(ConnId, Box<Parcel>),
+    /// The answer to a request that waits.
+    Reply(ConnId, Box<Response>),
     /// About a topic.
     Topic(Box<TopicMail<T>>),
     /// The service is to be told, as of an answer.

@@ -24,6 +24,7 @@ mod fanout;
 mod glue;
 mod kernel;
 mod mail;
+mod parcels;
 mod subscriptions;
 mod sweep;
 mod table;
@@ -301,6 +302,8 @@ impl<S: Service, K: Kernel> Worker<S, K> {
                     self.ask(topics::asked_to_open(id, opening, join));
                 }
                 Envelope::Answer { id, verdict, .. } => self.answer(id, verdict),
+                Envelope::Parcel(from, parcel) => self.deliver(from, *parcel),
+                Envelope::Reply(to, response) => self.reply(to, &response),
                 Envelope::Topic(mail) => self.topic_mail_came(*mail),
                 #[cfg(feature = "centrifugo")]
                 Envelope::Tell { id, tag, answer } => self.tell(id, tag, Ok(*answer)),

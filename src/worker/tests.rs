@@ -1,5 +1,8 @@
 //! The real worker over a scripted kernel: what the loop does when the machine misbehaves.
 
+#[cfg(feature = "centrifugo")]
+mod emulation;
+
 use super::*;
 use crate::config::Config;
 use crate::mem::Mailbox;
@@ -144,13 +147,24 @@ impl Kernel for Scripted {
     fn restore_spare(&mut self) {}
 }
 
-struct Stage {
-    worker: Worker<Echo, Scripted>,
+struct Stage<S: Service = Echo> {
+    worker: Worker<S, Scripted>,
     script: Rc<RefCell<Script>>,
 }
 
 impl Stage {
     fn new() -> Self {
+        Self::with(Echo)
+    }
+
+    /// A client whose request is there when it is accepted.
+    fn client(&mut self) -> Shared_ {
+        self.client_with(HEAD)
+    }
+}
+
+impl<S: Service> Stage<S> {
+    fn with(service: S) -> Self {
         let kernel = Scripted::default();
         let script = Rc::clone(&kernel.0);
         let wake = Wake::new().expect("an eventfd");
@@ -166,16 +180,15 @@ impl Stage {
             retention: Retention::uniform(Limits { messages: 1000, bytes: 1 << 20, age_ms: 600_000 }, 86_400_000, 100),
             shared: Arc::new(Shared::new(Box::new([port]), 16, 1)),
         };
-        Self { worker: Worker::new(kernel, Echo, setup, vec![()]).expect("it starts"), script }
+        Self { worker: Worker::new(kernel, service, setup, vec![()]).expect("it starts"), script }
     }
 
     fn turn(&mut self) {
         assert!(self.worker.turn().expect("the script does not fail"));
     }
 
-    /// A client whose request is there when it is accepted.
-    fn client(&mut self) -> Shared_ {
-        let wire = Rc::new(RefCell::new(Wire { input: HEAD.iter().copied().collect(), ..Wire::default() }));
+    fn client_with(&mut self, request: &[u8]) -> Shared_ {
+        let wire = Rc::new(RefCell::new(Wire { input: request.iter().copied().collect(), ..Wire::default() }));
         self.script.borrow_mut().accepts.push_back(Ok(Rc::clone(&wire)));
         self.connectable();
         wire

@@ -186,6 +186,7 @@ impl<S: Service, K: Kernel> Worker<S, K> {
                 self.ask_home(name, Question::Publish(publication), tag.map_or(Asker::Nobody, |tag| tell(id, tag)));
             }
             Wish::Errand(errand) => self.run_errand(id, errand),
+            Wish::Parcel(parcel) => self.bring(id, parcel),
             Wish::Read(name, read, tag) => self.ask_home(name, Question::Read(read), tell(id, tag)),
             Wish::Presence(name, list, tag) => self.ask_home(name, Question::Presence(list), tell(id, tag)),
             Wish::Subscribe(join) => self.subscribe(id, join),

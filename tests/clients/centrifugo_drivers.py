@@ -98,10 +98,11 @@ class Sdk(ABC):
 
 
 class NodeCentrifuge(Sdk):
-    def __init__(self, url: str, protobuf: bool, node_env: Path):
+    def __init__(self, address: str, protobuf: bool, node_env: Path, transport: str | None = None):
+        """By WebSocket, unless another transport is named."""
         self.protobuf = protobuf
         self.node = Node("node_centrifuge.mjs", node_env)
-        self.node.do("connect", url=url, protobuf=protobuf)
+        self.node.do("connect", address=address, transport=transport, protobuf=protobuf)
 
     def _do(self, op: str, **arguments) -> dict:
         answer = self.node.do(op, **arguments)
@@ -151,7 +152,7 @@ class NodeCentrifuge(Sdk):
 class PythonCentrifuge(Sdk):
     """On an event loop of its own, which runs all the time, as in an application."""
 
-    def __init__(self, url: str, protobuf: bool, token: str = ""):
+    def __init__(self, address: str, protobuf: bool, token: str = ""):
         self.protobuf = protobuf
         self.events: dict[str, queue.Queue] = {}
         self.lock = threading.Lock()
@@ -163,7 +164,7 @@ class PythonCentrifuge(Sdk):
 
         async def connect():
             self.client = centrifuge.Client(
-                url,
+                f"ws://{address}/connection/websocket",
                 events=_connection_events(self),
                 token=token,
                 use_protobuf=protobuf,

@@ -31,12 +31,20 @@ function watch(emitter, channel, kinds) {
 }
 
 await run({
-  connect({ url, protobuf }) {
+  // Without a transport `address` is taken by WebSocket.
+  connect({ address, transport, protobuf }) {
     const { Centrifuge } = packages(protobuf ? 'centrifuge/build/protobuf' : 'centrifuge');
     encode = protobuf ? (data) => Buffer.from(data, 'base64') : (data) => data;
     decode = protobuf ? (data) => Buffer.from(data).toString('base64') : (data) => data;
-    client = new Centrifuge(url, {
+    const endpoint = transport
+      ? [{ transport, endpoint: `http://${address}/connection/${transport}` }]
+      : `ws://${address}/connection/websocket`;
+    client = new Centrifuge(endpoint, {
       websocket: packages('ws'), // Node 18 has none of its own
+      eventsource: packages('eventsource').EventSource,
+      fetch,
+      readableStream: ReadableStream,
+      emulationEndpoint: `http://${address}/emulation`,
       minReconnectDelay: 10,
       maxReconnectDelay: 100,
     });

@@ -49,8 +49,7 @@ def user(server, request):
     clients: list[PythonCentrifuge] = []
 
     def user(name: str, **claims) -> PythonCentrifuge:
-        url, token = f"ws://{server.address}/connection/websocket", jwt({"sub": name, **claims})
-        client = PythonCentrifuge(url, request.param == "protobuf", token)
+        client = PythonCentrifuge(server.address, request.param == "protobuf", jwt({"sub": name, **claims}))
         clients.append(client)
         client.event(CONNECTION, "connecting")
         client.id = client.event(CONNECTION, "connected")["client"]

@@ -15,29 +15,28 @@ node = pytest.mark.node
 TEXT, JSON, BYTES = "text/plain", "application/json", "application/octet-stream"
 
 
-def url(address: str) -> str:
-    return f"ws://{address}/connection/websocket"
-
-
 @pytest.fixture(
     params=[
         "python-json",
         "python-protobuf",
         pytest.param("node-json", marks=node),
         pytest.param("node-protobuf", marks=node),
+        pytest.param("node-http_stream-json", marks=node),
+        pytest.param("node-http_stream-protobuf", marks=node),
+        pytest.param("node-sse-json", marks=node),
     ]
 )
 def sdk(request):
     """`sdk(address)` connects a client of each kind in turn."""
-    language, _, form = request.param.partition("-")
+    language, *transport, form = request.param.split("-")
     clients: list[Sdk] = []
 
     def sdk(address: str, waits: bool = True) -> Sdk:
         protobuf = form == "protobuf"
         if language == "node":
-            clients.append(NodeCentrifuge(url(address), protobuf, NODE_ENV))
+            clients.append(NodeCentrifuge(address, protobuf, NODE_ENV, *transport))
         else:
-            clients.append(PythonCentrifuge(url(address), protobuf))
+            clients.append(PythonCentrifuge(address, protobuf))
         if waits:
             clients[-1].event(CONNECTION, "connecting")
             clients[-1].event(CONNECTION, "connected")
@@ -254,16 +253,20 @@ def test_both_kinds_of_client_meet_on_a_topic(start, sdk, httpx_client):
 def test_both_formats_and_both_sdks_meet_on_a_topic(start):
     server = start("--client-publish", "--workers", "2")
     clients = [
-        kind(url(server.address), protobuf, *more)
+        kind(server.address, protobuf, *more)
         for kind, *more in ((NodeCentrifuge, NODE_ENV), (PythonCentrifuge,))
         for protobuf in (False, True)
+    ]
+    clients += [
+        NodeCentrifuge(server.address, protobuf, NODE_ENV, transport)
+        for transport, protobuf in (("http_stream", False), ("http_stream", True), ("sse", False))
     ]
     for client in clients:
         client.subscribed("t")
     for n, speaker in enumerate(clients):
         speaker.publish("t", payload(speaker, n))
         heard = [client.event("t", "publication") for client in clients]
-        assert [number(*each) for each in zip(clients, heard, strict=True)] == [n] * 4
+        assert [number(*each) for each in zip(clients, heard, strict=True)] == [n] * 7
         assert len({each["client"] for each in heard}) == 1
         assert {each["offset"] for each in heard} == {n + 1}
     for client in clients:

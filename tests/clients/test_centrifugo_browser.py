@@ -28,7 +28,7 @@ HELPERS = """
         protobuf ? coder.encode.encode(JSON.stringify(value)) : value;
     const decoded = (data) => (protobuf ? JSON.parse(coder.decode.decode(data)) : data);
 
-    window.join = (url, channel) => {
+    window.join = (address, channel) => {
         const heard = [];
         let wake = () => {};
         const say = (kind, what) => {
@@ -46,7 +46,14 @@ HELPERS = """
             }
             return heard.shift();
         };
-        window.client = new Centrifuge(url, { minReconnectDelay: 10, maxReconnectDelay: 100 });
+        const endpoint = transport
+            ? [{ transport, endpoint: `http://${address}/connection/${transport}` }]
+            : `ws://${address}/connection/websocket`;
+        window.client = new Centrifuge(endpoint, {
+            minReconnectDelay: 10,
+            maxReconnectDelay: 100,
+            emulationEndpoint: `http://${address}/emulation`,
+        });
         const subscription = client.newSubscription(channel, { recoverable: true });
         subscription.on('subscribing', ({ code }) => say('subscribing', { code }));
         subscription.on('subscribed', ({ wasRecovering, recovered }) =>
@@ -78,12 +85,18 @@ def pages():
     pages.end()
 
 
-@pytest.fixture(params=["json", "protobuf"])
+@pytest.fixture(
+    params=["json", "protobuf", "http_stream-json", "http_stream-protobuf", "sse-json"]
+)
 def page(request, chromium, pages):
     tab = chromium.open(pages.origin)
-    protobuf = request.param == "protobuf"
+    *transport, form = request.param.split("-")
+    protobuf = form == "protobuf"
     tab.run(
-        HELPERS, path="/centrifuge.protobuf.js" if protobuf else "/centrifuge.js", protobuf=protobuf
+        HELPERS,
+        path="/centrifuge.protobuf.js" if protobuf else "/centrifuge.js",
+        protobuf=protobuf,
+        transport=transport[0] if transport else None,
     )
     tab.forget()  # the script's answer
     yield tab
@@ -92,7 +105,7 @@ def page(request, chromium, pages):
 
 def join(page, address: str) -> None:
     """Returns once it is subscribed to `t`."""
-    page.run("join(url, 't');", url=f"ws://{address}/connection/websocket")
+    page.run("join(address, 't');", address=address)
     assert heard(page)["kind"] == "subscribing"
     assert heard(page) == {"kind": "subscribed", "wasRecovering": False, "recovered": False}
 
@@ -148,5 +161,5 @@ def test_a_page_that_is_cut_off_misses_nothing(start, page, pages, proxy, httpx_
 
 def test_a_page_of_a_strange_origin_does_not_connect(start, page, pages):
     server = start()
-    page.run("join(url, 't');", url=f"ws://{server.address}/connection/websocket")
+    page.run("join(address, 't');", address=server.address)
     assert page.statuses(1)[0] == 403

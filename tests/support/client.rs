@@ -388,6 +388,25 @@ impl Raw {
         }
     }
 
+    /// The data of the next chunk of a body (RFC 9112, section 7.1); none of the last.
+    #[track_caller]
+    pub(crate) fn chunk(&mut self) -> Vec<u8> {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            if let Some(end) = self.unread.windows(2).position(|window| window == b"\r\n") {
+                let size = std::str::from_utf8(&self.unread[..end]).unwrap();
+                let size = usize::from_str_radix(size, 16).unwrap_or_else(|_| panic!("no chunk size: {size:?}"));
+                if self.unread.len() >= end + 2 + size + 2 {
+                    let rest = self.unread.split_off(end + 2 + size + 2);
+                    let chunk = std::mem::replace(&mut self.unread, rest);
+                    assert_eq!(&chunk[end + 2 + size..], b"\r\n", "behind a chunk");
+                    return chunk[end + 2..end + 2 + size].to_vec();
+                }
+            }
+            assert_eq!(self.fill(deadline), None, "in a chunk: {:?}", String::from_utf8_lossy(&self.unread));
+        }
+    }
+
     /// Everything up to a clean end.
     #[track_caller]
     pub(crate) fn rest(&mut self) -> Vec<u8> {

@@ -164,7 +164,6 @@ fn from_json<'a, T: Deserialize<'a>>(json: &'a [u8]) -> Result<T, Malformed> {
 }
 
 /// The body of a POST beside a one-way transport. Its `data` is a frame of commands; in JSON it comes as a string.
-#[cfg_attr(not(test), allow(dead_code, reason = "the HTTP fallbacks are not served yet"))]
 pub(crate) fn emulation(format: Format, body: &[u8]) -> Result<EmulationRequest, Malformed> {
     match format {
         Format::Json => {

@@ -12,6 +12,7 @@
 //! | which sessions does a user have? | [`users`] |
 //! | who is this, and until when? | [`token`] |
 //! | what becomes of a command? | [`session`], the state machine |
+//! | what if there is no WebSocket? | [`emulation`] |
 //!
 //! The facts are those of `client.proto` and of the Go server's JSON encoders; what the server declines (deltas, keyed
 //! and polled subscriptions, tag filters, compact channel ids, compression dictionaries) is left out of the messages, so
@@ -22,6 +23,7 @@ pub(crate) mod call;
 pub(crate) mod codec;
 #[cfg_attr(not(test), allow(dead_code, reason = "the protocol's whole table, and what its numbers mean to clients"))]
 pub(crate) mod codes;
+pub(crate) mod emulation;
 mod field;
 pub(crate) mod glob;
 pub(crate) mod protocol;

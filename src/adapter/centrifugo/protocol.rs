@@ -198,7 +198,6 @@ messages! {
     }
 
     /// Commands beside a one-way transport, by POST.
-    #[cfg_attr(not(test), allow(dead_code, reason = "the HTTP fallbacks are not served yet"))]
     EmulationRequest {
         node: String = (string, tag = "1"),
         session: String = (string, tag = "2"),

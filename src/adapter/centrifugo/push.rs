@@ -74,14 +74,18 @@ pub(crate) fn reply(channel: &str, event: Event) -> Reply {
 
 /// A message's push in the WebSocket frame around it.
 pub(crate) fn frame(format: Format, message: &Message) -> Vec<u8> {
+    websocket_frame(format, &of_message(format, message))
+}
+
+/// A message's push, alone in its frame.
+pub(crate) fn of_message(format: Format, message: &Message) -> Vec<u8> {
     let channel = message.topic.beside().unwrap_or(message.topic.as_str());
     let info = message.author.as_deref().map(client_info);
-    let replies = match message.change {
+    match message.change {
         None => publication(format, channel, &Published::from(message)),
         Some(Change::Came) => push(format, channel, Event::Join(Member { info })),
         Some(Change::Left) => push(format, channel, Event::Leave(Member { info })),
-    };
-    websocket_frame(format, &replies)
+    }
 }
 
 /// A frame of replies as the WebSocket frame around it: text or binary, unmasked.

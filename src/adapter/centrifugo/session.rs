@@ -17,6 +17,7 @@ mod queries;
 
 use super::codec::{self, Format};
 use super::codes::{DisconnectCode, ErrorCode, UnsubscribeCode};
+use super::emulation::Emulation;
 use super::protocol::{
     Command, ConnectRequest, ConnectResult, Empty, Event, Outcome, Reply, Request, SubscribeRequest, SubscribeResult,
     Subscribed, Unsubscribe,
@@ -57,6 +58,8 @@ pub(crate) struct Rules {
     pub(crate) takes_calls: bool,
     /// Whether there is somebody for what clients send without a reply (`send`).
     pub(crate) takes_messages: bool,
+    /// Where the commands of the session of this call go, if it has no WebSocket.
+    pub(crate) emulation: Option<Emulation>,
     /// The time as of this call, on the clock that does not go back.
     pub(crate) now: Millis,
     /// The same as the time of day, in seconds of Unix time.
@@ -169,10 +172,6 @@ impl Session {
         client[8] = client[8] & 0x3F | 0x80;
         let (channels, due, bucket) = (Vec::new(), Tick::default(), Bucket::default());
         Self { format, heart: Heart::Connecting, client, channels, due, bucket, identity: None }
-    }
-
-    pub(crate) fn format(&self) -> Format {
-        self.format
     }
 
     /// What is wanted of a session that has just begun.
@@ -295,8 +294,12 @@ impl Session {
     fn connected(&mut self, id: u32, subs: Vec<Subscribed>, rules: &Rules, output: &mut Output) {
         self.heart = Heart::Quiet;
         let (expires, ttl) = ttl(self.identity.as_ref().and_then(|identity| identity.expire_at), rules);
+        let emulation = rules.emulation.map(|Emulation { ticket, node }| (ticket.text(), node.to_owned()));
+        let (session, node) = emulation.unwrap_or_default();
         let result = ConnectResult {
             client: self.client(),
+            session,
+            node,
             version: concat!("throng ", env!("CARGO_PKG_VERSION")).to_owned(),
             expires,
             ttl,

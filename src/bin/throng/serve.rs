@@ -14,7 +14,8 @@ use throng::{
 };
 
 const MORE: &str = "\
-/connection/websocket takes the clients of Centrifugo's SDKs; their channels are topics.
+/connection/websocket takes the clients of Centrifugo's SDKs; their channels are topics. Without
+a WebSocket they come to /connection/http_stream or /connection/sse, and what they send to /emulation.
 POST /api/METHOD is Centrifugo's server API, with --api-key-file.
 /topics/NAME is a topic: POST publishes to it; a WebSocket, an EventSource, a long poll (?wait=30) and a poll read it, each
 from ?since=CURSOR where it left off. GET /healthz answers `ok`, GET /metrics Prometheus's text format. Any other path is a
@@ -398,6 +399,8 @@ fn service(settings: &Settings, echo: bool, seat: &Seat<Mounted<Bare>>) -> Centr
         .command_bytes_max(settings.message_bytes_max)
         .api_key(&*settings.api_key)
         .api_insecure(settings.api_insecure)
+        .http_stream(settings.http_stream)
+        .sse(settings.sse)
         .anonymous(settings.anonymous)
         .insecure(settings.insecure);
     if let Some(keys) = tokens {

@@ -46,6 +46,8 @@ pub(crate) struct Settings {
     pub(crate) personal_namespace: String,
     pub(crate) api_key: Vec<u8>,
     pub(crate) api_insecure: bool,
+    pub(crate) http_stream: bool,
+    pub(crate) sse: bool,
 }
 
 /// What tokens are checked with.
@@ -105,6 +107,8 @@ impl Default for Settings {
             personal_namespace: String::new(),
             api_key: Vec::new(),
             api_insecure: false,
+            http_stream: true,
+            sse: true,
         }
     }
 }
@@ -287,6 +291,8 @@ pub(crate) const SETTINGS: &[Entry<Settings>] = &[
     ),
     ("http_api.insecure", Set::Switch(|s, on| s.api_insecure = on)),
     ("websocket.message_size_limit", Set::Number(|s, n| fits(n).map(|n| s.message_bytes_max = n))),
+    ("http_stream.enabled", Set::Switch(|s, on| s.http_stream = on)),
+    ("sse.enabled", Set::Switch(|s, on| s.sse = on)),
     ("shutdown.timeout", Set::Duration(|s, time| s.drain = time)),
     (
         "log.level",
@@ -400,6 +406,9 @@ pub(crate) const NOT_HERE: &[(&str, &str)] = &[
     ("consumers", "publish through the server API"),
     ("websocket.compression", "messages are not compressed yet"),
     ("websocket.", "it is at /connection/websocket, and its buffers are throng's own"),
+    ("http_stream.", "it is at /connection/http_stream, and its requests are as long as messages"),
+    ("sse.", "it is at /connection/sse, and its requests are as long as messages"),
+    ("emulation", "it is at /emulation, and its requests are as long as messages"),
     ("webtransport", "there is no WebTransport"),
     ("uni_", "a topic's URL serves WebSocket, event streams and polls to any client"),
     ("admin", "there is no admin page"),

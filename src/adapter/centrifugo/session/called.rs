@@ -17,8 +17,9 @@ impl Session {
     /// Does what a call says, if the session is meant.
     pub(crate) fn called(&mut self, call: &Arc<Call>, rules: &Rules, output: &mut Output) {
         // Only the transports without a socket of their own name their sessions.
+        let is_this = || rules.emulation.is_some_and(|emulation| emulation.ticket.text() == *call.session);
         let is_meant = *call.user == *self.user()
-            && call.session.is_empty()
+            && (call.session.is_empty() || is_this())
             && (call.client.is_empty() || *call.client == self.client());
         if !is_meant || self.user().is_empty() {
             return;

@@ -1,6 +1,7 @@
 //! The codecs: examples written from Centrifugo's documents, bytes derived by hand from the schema, and properties.
 
 mod calls;
+mod emulation;
 mod examples;
 mod properties;
 mod session;

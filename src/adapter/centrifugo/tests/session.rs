@@ -25,6 +25,7 @@ pub(super) fn rules() -> Rules {
         command_rate: None,
         takes_calls: false,
         takes_messages: false,
+        emulation: None,
         now: Millis(0),
         unix_seconds: 0,
     }
