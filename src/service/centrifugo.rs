@@ -201,8 +201,8 @@ impl<S> Centrifugo<S> {
         self
     }
 
-    /// Looks at no tokens: everybody is the empty user, and may subscribe to everything. For development. Default: they are
-    /// looked at.
+    /// Looks at no tokens, and at no rights: everybody is the empty user, and may do everything in every namespace that is there
+    /// (`client.insecure`). For development. Default: they are looked at.
     #[must_use]
     pub fn insecure(mut self, insecure: bool) -> Self {
         self.rules.tokens.insecure = insecure;
