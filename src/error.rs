@@ -74,7 +74,7 @@ reasons! {
         BadMessage = 400, "bad_message", "the message is not what its Content-Type says";
         MediaType = 415, "media_type", "the message's Content-Type or Content-Encoding is not taken here";
         MethodUnknown = 405, "method_unknown", "this resource takes GET, HEAD, POST and OPTIONS";
-        NoPresence = 404, "no_presence", "topics do not know here who is there: start the server with --presence";
+        NoPresence = 404, "no_presence", "it is not known here who is there: start the server with --presence, or set `presence` for the topic's namespace";
         UnknownNamespace = 404, "unknown_namespace", "there is no such namespace of topics here";
         Forbidden = 403, "forbidden", "this client may not do that with this topic";
         Token = 401, "token", "the token of this request does not count: send `Authorization: Bearer TOKEN` with one that does, or none";

@@ -182,7 +182,7 @@ impl Server {
     }
 
     /// Lets pages of this origin (`https://app.example.com`) talk to the server, beside those of the server's own host;
-    /// `*` stands for all. Browsers say where a page comes from in `Origin`; requests without one are no page's, and
+    /// `https://*.example.com` stands for all below that host, `*` for all. Browsers say where a page comes from in `Origin`; requests without one are no page's, and
     /// are let in. May be called several times.
     pub fn allow_origin(mut self, origin: impl Into<String>) -> Self {
         self.config.origins.push(origin.into());

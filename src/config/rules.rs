@@ -16,9 +16,9 @@ use std::time::Duration;
 pub struct Allow {
     /// Users, whether or not they subscribe to the topic (`allow_..._for_client`).
     pub client: bool,
-    /// With `client`, anonymous clients too (`allow_..._for_anonymous`).
+    /// With either of the others, anonymous clients too (`allow_..._for_anonymous`).
     pub anonymous: bool,
-    /// Whoever subscribes to the topic (`allow_..._for_subscriber`).
+    /// Users that subscribe to the topic (`allow_..._for_subscriber`).
     pub subscriber: bool,
 }
 
@@ -27,7 +27,7 @@ impl Allow {
     pub const EVERYBODY: Self = Self { client: true, anonymous: true, subscriber: false };
 
     fn covers(self, user: &str, is_subscriber: bool) -> bool {
-        self.client && (self.anonymous || !user.is_empty()) || self.subscriber && is_subscriber
+        (self.client || self.subscriber && is_subscriber) && (self.anonymous || !user.is_empty())
     }
 }
 
@@ -63,9 +63,9 @@ pub struct TopicRules {
     pub join_leave: bool,
     /// They are told whether or not they ask for it.
     pub force_push_join_leave: bool,
-    /// Clients of Centrifugo's protocol that ask for it can come back to their position.
+    /// Clients can come back to their position; those of Centrifugo's protocol if they ask for it.
     pub allow_recovery: bool,
-    /// They can whether or not they ask for it.
+    /// Those can, too, whether or not they ask for it.
     pub force_recovery: bool,
     /// Clients of Centrifugo's protocol that ask for it are told their position.
     pub allow_positioning: bool,
@@ -130,13 +130,15 @@ impl TopicRules {
         self.force_recovery || self.allow_recovery || self.allow_history.covers(user, true)
     }
 
-    fn allow(&self, right: Right) -> Allow {
-        match right {
+    fn gives(&self, right: Right, user: &str, is_subscriber: bool) -> bool {
+        let allow = match right {
             Right::Subscribe => self.allow_subscribe,
             Right::Publish => self.allow_publish,
+            Right::Recovery => return self.may_recover(user),
             Right::History => self.allow_history,
             Right::Presence => self.allow_presence,
-        }
+        };
+        allow.covers(user, is_subscriber)
     }
 }
 
@@ -145,6 +147,9 @@ impl TopicRules {
 pub(crate) enum Right {
     Subscribe,
     Publish,
+    /// To come back to a position.
+    Recovery,
+    /// To read what is kept.
     History,
     Presence,
 }
@@ -173,6 +178,9 @@ impl std::fmt::Display for Denied {
             }
             Self::Right(Right::Publish) => {
                 "to publish, a client needs `allow_publish_for_client`, and without a token `allow_publish_for_anonymous` too; an application's server sends its API key"
+            }
+            Self::Right(Right::Recovery) => {
+                "to come back to a position, a client needs `allow_recovery`, or the right to read what is kept (`allow_history_for_client`)"
             }
             Self::Right(Right::History) => {
                 "to read what is kept, a client needs `allow_history_for_client`, and without a token `allow_history_for_anonymous` too"
@@ -282,10 +290,16 @@ impl RuleSet {
         if self.max_length == 0 || self.max_length > most {
             return fail(format!("names of topics (channel.max_length) have from 1 to {most} bytes"));
         }
-        if self.all().any(|rules| (rules.force_recovery || rules.force_positioning) && !rules.has_history()) {
-            return fail(
-                "force_recovery and force_positioning need history: give history_size and history_ttl too".to_owned(),
-            );
+        let without = ("topics without a namespace".to_owned(), &self.without_namespace);
+        let namespaces = self.namespaces.iter().map(|(name, rules)| (format!("the namespace {name:?}"), rules));
+        for (whose, rules) in namespaces.chain([without]).filter(|(_, rules)| !rules.has_history()) {
+            if rules.force_recovery || rules.force_positioning {
+                let text = "force_recovery and force_positioning need history: give history_size and history_ttl too";
+                return fail(format!("{whose}: {text}"));
+            }
+            if rules.history_size > 0 && !self.is_open {
+                return fail(format!("{whose}: give history_ttl beside history_size, or nothing is kept"));
+            }
         }
         Ok(())
     }
@@ -316,17 +330,20 @@ impl RuleSet {
     /// Whether this user may subscribe, without a subscription token.
     pub(crate) fn may_subscribe(&self, name: &str, user: &str) -> Result<(), Denied> {
         let rules = self.of(name).ok_or(Denied::UnknownNamespace)?;
+        if self.is_named(rules, name, user)? { Ok(()) } else { self.may(Right::Subscribe, name, user, false) }
+    }
+
+    /// Whether a topic's name says that it is for this user; an error if it is private, or for others.
+    fn is_named(&self, rules: &TopicRules, name: &str, user: &str) -> Result<bool, Denied> {
         if self.is_private(name) {
             return Err(Denied::Private);
         }
-        if let Some(users) = self.users(name).filter(|_| rules.allow_user_limited_channels) {
-            let is_named = match self.user_separator.as_str() {
-                "" => users == user,
-                separator => users.split(separator).any(|named| named == user),
-            };
-            return if is_named && !user.is_empty() { Ok(()) } else { Err(Denied::Limited) };
-        }
-        self.may(Right::Subscribe, name, user, false)
+        let Some(users) = self.users(name).filter(|_| rules.allow_user_limited_channels) else { return Ok(false) };
+        let is_named = match self.user_separator.as_str() {
+            "" => users == user,
+            separator => users.split(separator).any(|named| named == user),
+        };
+        if is_named && !user.is_empty() { Ok(true) } else { Err(Denied::Limited) }
     }
 
     /// Those that a name is limited to.
@@ -338,7 +355,11 @@ impl RuleSet {
     /// Whether this user may do that with a topic, being a subscriber or not.
     pub(crate) fn may(&self, right: Right, name: &str, user: &str, is_subscriber: bool) -> Result<(), Denied> {
         let rules = self.of(name).ok_or(Denied::UnknownNamespace)?;
-        if rules.allow(right).covers(user, is_subscriber) { Ok(()) } else { Err(Denied::Right(right)) }
+        // What a client may not subscribe to is not to be read by another way.
+        if matches!(right, Right::History | Right::Presence) && !is_subscriber {
+            self.is_named(rules, name, user)?;
+        }
+        if rules.gives(right, user, is_subscriber) { Ok(()) } else { Err(Denied::Right(right)) }
     }
 
     /// What a user's own topic is called.
@@ -408,10 +429,37 @@ mod tests {
     fn rights_are_for_clients_anonymous_ones_and_subscribers() {
         let rules = rules();
         let publish = |user, is_subscriber| rules.may(Right::Publish, "team:a", user, is_subscriber).is_ok();
-        assert!(publish("", true) && publish("1", true) && !publish("1", false));
+        assert!(publish("1", true) && !publish("1", false) && !publish("", true));
+        let anyone = Allow { subscriber: true, anonymous: true, client: false };
+        assert!(anyone.covers("", true) && !anyone.covers("1", false));
         assert_eq!(rules.may(Right::History, "news:a", "", false), Ok(()));
         assert_eq!(rules.may(Right::Publish, "news:a", "1", true), Err(Denied::Right(Right::Publish)));
-        assert!(!Allow { anonymous: true, ..Allow::default() }.covers("", false), "only with `client`");
+        assert!(!Allow { anonymous: true, ..Allow::default() }.covers("", true), "only with one of the others");
+    }
+
+    #[test]
+    fn what_is_not_for_a_client_is_not_read_by_another_way() {
+        let open = TopicRules { allow_user_limited_channels: true, ..TopicRules::open() };
+        let rules = RuleSet::new().namespace("aa", open);
+        for right in [Right::History, Right::Presence] {
+            assert_eq!(rules.may(right, "$aa:x", "1", false), Err(Denied::Private));
+            assert_eq!(rules.may(right, "aa:x#1", "2", false), Err(Denied::Limited));
+            assert_eq!(rules.may(right, "aa:x#1", "1", false), Ok(()));
+            assert_eq!(rules.may(right, "$aa:x", "1", true), Ok(()), "it came with a token");
+        }
+    }
+
+    #[test]
+    fn who_may_come_back_to_a_position_need_not_read_all() {
+        let user = |rules: TopicRules| RuleSet::new().namespace("aa", rules).may(Right::Recovery, "aa:x", "1", true);
+        assert_eq!(user(TopicRules::default()), Err(Denied::Right(Right::Recovery)));
+        for rules in [
+            TopicRules { allow_recovery: true, ..TopicRules::default() },
+            TopicRules { force_recovery: true, ..TopicRules::default() },
+            TopicRules { allow_history: USERS, ..TopicRules::default() },
+        ] {
+            assert_eq!(user(rules), Ok(()));
+        }
     }
 
     #[test]
@@ -420,7 +468,10 @@ mod tests {
             assert!(RuleSet::new().namespace(name, TopicRules::default()).check().is_err(), "{name}");
         }
         let forced = TopicRules { force_recovery: true, history_size: 1, ..TopicRules::default() };
-        assert!(RuleSet::new().namespace("aa", forced).check().is_err());
+        let said = RuleSet::new().namespace("aa", forced).check().unwrap_err().to_string();
+        assert!(said.contains("\"aa\"") && said.contains("force_recovery"), "{said}");
+        let half = TopicRules { history_size: 1, ..TopicRules::default() };
+        assert!(RuleSet { without_namespace: half, ..RuleSet::new() }.check().is_err());
         assert!(RuleSet { max_length: 256, ..RuleSet::new() }.check().is_err());
         assert!(rules().check().is_ok() && RuleSet::open().check().is_ok());
     }

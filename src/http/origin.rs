@@ -14,13 +14,14 @@ pub(crate) struct Origins {
 }
 
 impl Origins {
-    /// Takes `*`, and origins as browsers write them.
+    /// Takes `*`, and origins as browsers write them, with `*.` in front of the host for all that lie below it.
     pub(crate) fn new(origins: &[String]) -> Result<Self, ConfigError> {
         for origin in origins.iter().filter(|origin| *origin != "*") {
             let authority = origin.split_once("://").map_or("", |(_, authority)| authority);
-            if authority.is_empty() || authority.contains(['/', '?', '#', '*', ' ']) {
+            let host = authority.strip_prefix("*.").unwrap_or(authority);
+            if host.is_empty() || host.contains(['/', '?', '#', '*', ' ']) {
                 return Err(ConfigError(format!(
-                    "the origin {origin:?} cannot be: SCHEME://HOST or SCHEME://HOST:PORT, such as https://app.example.com, or *"
+                    "the origin {origin:?} cannot be: SCHEME://HOST or SCHEME://HOST:PORT, such as https://app.example.com or https://*.example.com, or *"
                 )));
             }
         }
@@ -34,13 +35,25 @@ impl Origins {
         let Some(origin) = origins.next() else { return Ok(()) };
         let origin = std::str::from_utf8(origin).map_err(|_| Refused::OriginForbidden)?;
         let is_own = head.header("Host").is_some_and(|host| origin_matches(origin, host));
-        let is_allowed = || self.allowed.iter().any(|allowed| allowed.eq_ignore_ascii_case(origin));
+        let is_allowed = || self.allowed.iter().any(|allowed| allows(allowed, origin));
         if origins.next().is_none() && (self.any || is_own || is_allowed()) {
             Ok(())
         } else {
             Err(Refused::OriginForbidden)
         }
     }
+}
+
+/// Whether an origin is the one that is allowed, or lies below it.
+fn allows(allowed: &str, origin: &str) -> bool {
+    let Some((scheme, host)) = allowed.split_once("://*") else { return allowed.eq_ignore_ascii_case(origin) };
+    let Some((its_scheme, its_host)) = origin.split_once("://") else { return false };
+    let (labels, end) = its_host.as_bytes().split_at(its_host.len().saturating_sub(host.len()));
+    let is_label = |byte: &u8| byte.is_ascii_alphanumeric() || b"-._".contains(byte);
+    its_scheme.eq_ignore_ascii_case(scheme)
+        && end.eq_ignore_ascii_case(host.as_bytes())
+        && !labels.is_empty()
+        && labels.iter().all(is_label)
 }
 
 /// What a page of another origin needs to read the answer (the fetch standard, section 3.3), and caches to know that it
@@ -181,8 +194,32 @@ mod tests {
         ] {
             assert_eq!([&none, &one, &any].map(|origins| check(origins, lines)), expected, "{lines}");
         }
-        for wrong in ["", "b.example", "https://", "https://b.example/", "https://*.example"] {
+        for wrong in
+            ["", "b.example", "https://", "https://b.example/", "https://*", "https://*.", "https://*b", "https://a.*"]
+        {
             assert!(Origins::new(&[wrong.into()]).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn all_below_a_host_are_let_in_where_that_is_said() {
+        let below = "https://*.b.example:8443";
+        assert!(Origins::new(&[below.into()]).is_ok());
+        for (origin, expected) in [
+            ("https://a.b.example:8443", true),
+            ("HTTPS://x-1.A.B.example:8443", true),
+            ("https://b.example:8443", false),
+            ("https://.b.example:8443", false),
+            ("https://ab.example:8443", false),
+            ("http://a.b.example:8443", false),
+            ("https://a.b.example", false),
+            ("https://evil.com/.b.example:8443", false),
+            ("https://evil.com:80@a.b.example:8443", false),
+            ("https://a.b.example:8443.evil.com", false),
+            ("null", false),
+            ("", false),
+        ] {
+            assert_eq!(allows(below, origin), expected, "{origin}");
         }
     }
 }

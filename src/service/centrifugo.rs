@@ -186,7 +186,8 @@ impl<S> Centrifugo<S> {
     }
 
     /// Takes subscription tokens with keys of their own (`client.subscription_token`). Default: those of
-    /// [`tokens`](Self::tokens). With either, channels whose names start with `$` need one (103).
+    /// [`tokens`](Self::tokens). With either, channels whose names start with `$` need one (103);
+    /// at a [`TopicUrl`](crate::TopicUrl) that is [`RuleSet::private_prefix`]'s to say.
     #[must_use]
     pub fn subscription_tokens(mut self, keys: TokenKeys) -> Self {
         self.rules.tokens.subscription = Some(keys);
@@ -201,8 +202,8 @@ impl<S> Centrifugo<S> {
         self
     }
 
-    /// Looks at no tokens, and at no rights: everybody is the empty user, and may do everything in every namespace that is there
-    /// (`client.insecure`). For development. Default: they are looked at.
+    /// Looks at no tokens: everybody is the empty user, and may do everything with every channel. For development. Default:
+    /// they are looked at.
     #[must_use]
     pub fn insecure(mut self, insecure: bool) -> Self {
         self.rules.tokens.insecure = insecure;

@@ -311,9 +311,11 @@ impl TopicUrl {
     pub fn open<S>(self, request: &Request<'_>, mut accept: Accept<S>) -> Decision<S> {
         let query = request.query().unwrap_or("");
         let read = || {
+            if self.presence {
+                return Err(Response::refuse(400, "who is there can only be asked: use GET, without an upgrade"));
+            }
             let (frames, since) = (frames(query)?, since(query, Since::Latest)?);
-            let reads: &[Right] = if since == Since::Latest { &[Right::Subscribe] } else { READING };
-            self.check(request, reads).map(|()| (frames, since))
+            self.check(request, rights(&Wanted::Since(since))).map(|()| (frames, since))
         };
         match read() {
             Ok((frames, since)) => {
@@ -359,10 +361,17 @@ impl TopicUrl {
     fn get(&self, request: &Request<'_>) -> Result<(Question, Reply), Response> {
         let query = request.query().unwrap_or("");
         if wants_events(request) {
-            let wanted = event_position(request)?;
-            let is_new = matches!(wanted, Wanted::Since(Since::Latest));
-            self.check(request, if is_new { &[Right::Subscribe] } else { READING })?;
-            return Ok((Question::Read(Read { member: self.member(), ..Read::all(wanted) }), Reply::Stream));
+            let (wanted, id) = event_position(request)?;
+            let read = match (self.check(request, rights(&wanted)), id) {
+                (Ok(()), _) => Read::all(wanted),
+                // It sends where it was whether or not it may come back there, and a refusal would end it for ever.
+                (Err(_), Some(id)) => {
+                    self.check(request, &[Right::Subscribe])?;
+                    Read { skips: true, ..Read::all(Wanted::Malformed(id)) }
+                }
+                (Err(refusal), None) => return Err(refusal),
+            };
+            return Ok((Question::Read(Read { member: self.member(), ..read }), Reply::Stream));
         }
         self.check(request, READING)?;
         let number = |name: &'static str| {
@@ -399,13 +408,22 @@ impl TopicUrl {
 /// What it takes to read what is kept.
 const READING: &[Right] = &[Right::Subscribe, Right::History];
 
+/// What it takes to be sent what comes from there on.
+fn rights(wanted: &Wanted) -> &'static [Right] {
+    match wanted {
+        Wanted::Since(Since::Latest) => &[Right::Subscribe],
+        Wanted::Since(Since::Earliest) => READING,
+        Wanted::Since(Since::At(_)) | Wanted::Offset(_) | Wanted::Malformed(_) => &[Right::Subscribe, Right::Recovery],
+    }
+}
+
 const ALLOW: &str = "GET, HEAD, POST, OPTIONS";
 
 fn options(request: &Request<'_>) -> Response {
     Response::new(204)
         .header("Allow", ALLOW)
         .header("Access-Control-Allow-Methods", ALLOW)
-        .header("Access-Control-Allow-Headers", "Content-Type, Idempotency-Key, Last-Event-ID, Prefer")
+        .header("Access-Control-Allow-Headers", "Authorization, Content-Type, Idempotency-Key, Last-Event-ID, Prefer")
         .header("Access-Control-Max-Age", "7200")
         .headers(cross_origin(request))
 }
@@ -427,18 +445,21 @@ fn since(query: &str, default: Since) -> Result<Since, Response> {
     }
 }
 
-/// Where an EventSource goes on: `Last-Event-ID` wins over `last_event_id`, which wins over `since`.
-fn event_position(request: &Request<'_>) -> Result<Wanted, Response> {
+/// Where an EventSource goes on: `Last-Event-ID` wins over `last_event_id`, which wins over `since`. With the id, if it was
+/// one.
+fn event_position(request: &Request<'_>) -> Result<(Wanted, Option<Box<str>>), Response> {
     let query = request.query().unwrap_or("");
     let parameter = first(query, "last_event_id").map_err(|error| refusal(Refused::BadParameter, error))?;
     let header = request.header("Last-Event-ID").map(Cow::from);
     let id = header.into_iter().chain(parameter).find(|id| !id.is_empty());
     Ok(match id {
         Some(id) => {
+            let id: Box<str> = id.into();
             let cursor = id.parse::<Cursor>();
-            cursor.map_or_else(|_| Wanted::Malformed(id.as_ref().into()), |at| Wanted::Since(Since::At(at)))
+            let wanted = cursor.map_or_else(|_| Wanted::Malformed(id.clone()), |at| Wanted::Since(Since::At(at)));
+            (wanted, Some(id))
         }
-        None => Wanted::Since(since(query, Since::Latest)?),
+        None => (Wanted::Since(since(query, Since::Latest)?), None),
     })
 }
 

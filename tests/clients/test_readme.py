@@ -164,7 +164,7 @@ def test_the_javascript_hears_what_the_commands_publish(
     options = command[command.index("serve") + 1 :]
     server = start(*options, echo=False)
     shell, lines = Shell(server.address), curl_lines(SDKS)
-    (source,) = blocks(SDKS, "js")
+    source = blocks(SDKS, "js")[0]
     with contextlib.closing(Script(source, server.address, tmp_path)) as script:
         assert script.prints() == "1 { from: 'JavaScript' }"
         answer = json.loads(shell.run(lines.pop("the server API")))

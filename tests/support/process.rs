@@ -35,13 +35,26 @@ impl Throng {
         Self::launch(shell, flags)
     }
 
+    /// Like [`start`](Self::start), where something else says where it listens.
+    #[track_caller]
+    pub(crate) fn start_as_configured(flags: &str) -> Self {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_throng"));
+        command.args(flags.split_whitespace());
+        Self::run(command, 1)
+    }
+
     #[track_caller]
     fn launch(mut command: Command, flags: &str) -> Self {
         command.args(flags.split_whitespace());
         if !flags.contains("--listen") {
             command.args(["--listen", "127.0.0.1:0"]);
         }
-        let wanted = flags.matches("--listen").count().max(1);
+        Self::run(command, flags.matches("--listen").count().max(1))
+    }
+
+    /// Until it listens on so many addresses.
+    #[track_caller]
+    fn run(mut command: Command, wanted: usize) -> Self {
         let mut child = command.stderr(Stdio::piped()).spawn().unwrap();
         let log = Arc::new(Mutex::new(Vec::new()));
         let (stderr, sink) = (child.stderr.take().unwrap(), Arc::clone(&log));

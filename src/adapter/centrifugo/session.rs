@@ -24,7 +24,7 @@ use super::protocol::{
 };
 use super::push::{self, Published};
 use super::token::Overrides;
-use crate::config::RuleSet;
+use crate::config::{Right, RuleSet};
 use crate::error::Refused;
 use crate::limits::CENTRIFUGO_RECOVERED_BYTES;
 use crate::time::{Millis, Span, Tick};
@@ -369,12 +369,15 @@ impl Session {
             }
         };
         // Whoever may not come back to a position is not told one.
-        let ruled = rules.topics.at(topic.as_str());
-        let may_recover = ruled.may_recover(self.user());
+        let (ruled, insecure) = (rules.topics.at(topic.as_str()), rules.tokens.insecure);
+        let may_recover = insecure || ruled.may_recover(self.user());
+        // Who comes and goes is who is there.
+        let may_see = insecure || rules.topics.may(Right::Presence, topic.as_str(), self.user(), true).is_ok();
         let request = SubscribeRequest {
             recover: request.recover && may_recover,
             recoverable: request.recoverable && may_recover,
             positioned: request.positioned && (may_recover || ruled.allow_positioning),
+            join_leave: request.join_leave && may_see,
             ..request
         };
         self.ask(id, topic, request, rules, output);

@@ -18,6 +18,10 @@ struct Reader<'a> {
 /// Takes the settings of a file, or says everything that is wrong with it, line by line.
 pub(crate) fn apply(settings: &mut Settings, name: &str, text: &str) -> Result<(), String> {
     let mut reader = Reader { name, text, faults: String::new() };
+    if text.trim_start().starts_with('{') {
+        reader.fault(0, "this is JSON, not TOML: write it as TOML, where the names are the same");
+        return Err(reader.faults.trim_end().to_owned());
+    }
     let (document, errors) = DeTable::parse_recoverable(text);
     for error in errors {
         reader.fault(error.span().map_or(0, |span| span.start), error.message());

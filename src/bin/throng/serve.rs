@@ -16,13 +16,14 @@ use throng::{
 const MORE: &str = "\
 /connection/websocket takes the clients of Centrifugo's SDKs; their channels are topics. Without
 a WebSocket they come to /connection/http_stream or /connection/sse, and what they send to /emulation.
-POST /api/METHOD is Centrifugo's server API, with --api-key-file.
+POST /api/METHOD is Centrifugo's server API, with --api-key-file or http_api.key.
 /topics/NAME is a topic: POST publishes to it; a WebSocket, an EventSource, a long poll (?wait=30) and a poll read it, each
 from ?since=CURSOR where it left off. GET /healthz answers `ok`, GET /metrics Prometheus's text format. Any other path is a
 WebSocket that is kept open, and echoed with --echo.
 
   throng serve --echo                                 an echo on 127.0.0.1:8080
   throng serve --listen 0.0.0.0:80 --listen [::]:80   IPv4 and IPv6
+  throng serve --config throng.toml                   what is in the file: docs/centrifugo.md
   throng serve --max-connections 1000000              as many workers as it takes; no root, no raised limit
 
 Exit status: 0 after a signal, 1 when it cannot start or a worker fails, 2 for a wrong command line.";
@@ -63,8 +64,8 @@ pub(crate) struct Options {
     /// A connection between two requests is closed after this time [default: 75]
     #[arg(long, value_name = "S", value_parser = seconds)]
     idle_timeout: Option<Duration>,
-    /// Let pages of this origin in, beside those of this host: https://app.example.com, or * for all; may be given several
-    /// times
+    /// Let pages of this origin in, beside those of this host: https://app.example.com, https://*.example.com for
+    /// all below that host, * for all; may be given several times
     #[arg(long, value_name = "ORIGIN")]
     allow_origin: Vec<String>,
     /// Time for the client's close frame after ours [default: 3]
@@ -235,6 +236,13 @@ impl Options {
         if s.has_subscription_tokens && s.subscription_tokens.secret.is_empty() {
             return Err("client.subscription_token is enabled: give its hmac_secret_key too".to_owned());
         }
+        let personal = &s.personal_namespace;
+        let is_known = personal.is_empty() || s.topics.is_open() || s.topics.has_namespace(personal);
+        if s.has_personal_channel && !is_known {
+            return Err(format!(
+                "client.subscribe_to_user_personal_channel: the namespace {personal:?} is not configured: add it to channel.namespaces"
+            ));
+        }
         s.api_insecure |= self.api_insecure;
         s.anonymous |= self.allow_anonymous;
         // Where tokens are looked at, they guard what is private, by whatever way one comes.
@@ -277,6 +285,8 @@ struct Front {
     api_key: ApiKey,
     /// What the tokens of bare clients are checked with.
     tokens: Option<TokenKeys>,
+    /// They are not looked at, and every client may do everything.
+    insecure: bool,
     handle: Handle<Mounted<Bare>>,
 }
 
@@ -296,7 +306,10 @@ impl Front {
     fn topic(&self, request: &Request<'_>) -> Option<Result<TopicUrl, Response>> {
         Some(TopicUrl::of(request)?.and_then(|topic| match self.api_key.is_in(request) {
             Some(true) => Ok(topic.by_application()),
-            Some(false) => Err(Response::refuse(401, "this is not the server's API key")),
+            Some(false) => {
+                Err(Response::refuse(401, "this is not the server's API key").header("WWW-Authenticate", "apikey"))
+            }
+            None if self.insecure => Ok(topic.by_application()),
             None => match self.tokens.as_ref().and_then(|tokens| tokens.user_of(request)) {
                 Some(user) => Ok(topic.by(&user?)),
                 None => Ok(topic),
@@ -345,9 +358,10 @@ impl Service for Front {
             ("/healthz" | "/metrics", _) => {
                 Response::refuse(405, "this resource can only be read: use GET").header("Allow", "GET, HEAD")
             }
-            (path, _) if path.starts_with("/api/") => {
-                Response::refuse(401, "the server API is off: start the server with --api-key-file")
-            }
+            (path, _) if path.starts_with("/api/") => Response::refuse(
+                401,
+                "the server API is off: start the server with --api-key-file, or set http_api.key",
+            ),
             _ => Response::upgrade_required(),
         };
         response.into()
@@ -391,7 +405,8 @@ fn server(settings: &Settings) -> Server {
 /// A worker's service, as it is set.
 fn service(settings: &Settings, echo: bool, seat: &Seat<Mounted<Bare>>) -> Centrifugo<Front> {
     let (tokens, api_key) = (settings.tokens.keys(), ApiKey::new(&*settings.api_key));
-    let front = Front { echo, api_key, tokens: tokens.clone(), handle: seat.handle().clone() };
+    let (insecure, handle) = (settings.insecure, seat.handle().clone());
+    let front = Front { echo, api_key, tokens: tokens.clone(), insecure, handle };
     let mut service = Centrifugo::new(front)
         .pings(settings.client_ping_interval, settings.client_pong_timeout)
         .connect_timeout(settings.client_connect_timeout)

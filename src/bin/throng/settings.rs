@@ -442,3 +442,54 @@ pub(crate) const RULES_NOT_HERE: &[(&str, &str)] = &[
     ("publish_", "there are no proxies: use tokens, or write a service with the library"),
     ("sub_refresh_", "there are no proxies: use tokens, or write a service with the library"),
 ];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MANUAL: &str = include_str!("../../../docs/centrifugo.md");
+
+    /// The names in the first column of the tables under a heading.
+    fn names(heading: &str) -> Vec<&'static str> {
+        let start = MANUAL.find(&format!("\n## {heading}\n")).expect(heading) + 4;
+        let section = &MANUAL[start..];
+        let section = &section[..section.find("\n## ").unwrap_or(section.len())];
+        let rows = section.lines().filter(|line| line.starts_with("| `"));
+        let cells = rows.filter_map(|row| row.split('|').nth(1));
+        cells.flat_map(|cell| cell.split('`').skip(1).step_by(2)).collect()
+    }
+
+    fn sorted<'a>(names: impl IntoIterator<Item = &'a str>) -> Vec<&'a str> {
+        let mut names: Vec<_> = names.into_iter().collect();
+        names.sort_unstable();
+        names
+    }
+
+    #[test]
+    fn the_manual_has_every_setting_and_no_other() {
+        assert_eq!(sorted(names("Settings")), sorted(SETTINGS.iter().map(|(name, _)| *name)));
+        assert_eq!(sorted(names("Rules of channels")), sorted(RULES.iter().map(|(name, _)| *name)));
+    }
+
+    #[test]
+    fn what_the_manual_says_is_not_here_is_refused_with_what_to_do() {
+        let names = names("Not here");
+        assert!(names.len() > 20, "{names:?}");
+        for name in names {
+            let is_set =
+                SETTINGS.iter().any(|(setting, _)| *setting == name) || RULES.iter().any(|(rule, _)| *rule == name);
+            let is_known = NOT_HERE.iter().chain(RULES_NOT_HERE).any(|(start, _)| name.starts_with(start));
+            assert!(is_known && !is_set, "{name}");
+        }
+    }
+
+    #[test]
+    fn every_name_is_there_once_and_is_not_said_to_be_missing() {
+        let all = sorted(SETTINGS.iter().map(|(name, _)| *name));
+        assert!(all.windows(2).all(|pair| pair[0] != pair[1]));
+        for (name, instead) in NOT_HERE.iter().chain(RULES_NOT_HERE) {
+            assert!(!all.contains(name) && !RULES.iter().any(|(rule, _)| rule == name), "{name}");
+            assert!(!instead.is_empty(), "{name}");
+        }
+    }
+}

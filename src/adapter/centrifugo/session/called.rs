@@ -56,9 +56,7 @@ impl Session {
         if self.channels.len() >= rules.channels_max {
             return output.effects.push(Effect::Disconnect(DisconnectCode::ChannelLimit));
         }
-        // As of a token's subscriptions: what is kept can be come back to, unless it is said not to.
-        let recoverable = overrides.force_recovery != Some(false);
-        let positioned = overrides.force_positioning != Some(false);
+        let (recoverable, positioned) = self.position_by_server(topic.as_str(), *overrides, rules);
         let (epoch, offset) = recover_since.clone().unwrap_or_default();
         let request = SubscribeRequest {
             channel: topic.as_str().to_owned(),

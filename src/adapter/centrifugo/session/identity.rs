@@ -139,12 +139,12 @@ impl Session {
         if is_past(expire_at, rules) {
             return Ok(Err(ErrorCode::Expired));
         }
-        if subs.keys().any(|channel| rules.topics.of(channel).is_none()) {
-            log::debug!("session {}: the token subscribes to a channel of no namespace that is here", self.client());
-            return Ok(Err(ErrorCode::UnknownChannel));
-        }
         if let Some(namespace) = rules.personal.as_ref().filter(|_| !user.is_empty()) {
             subs.entry(rules.topics.personal(namespace, &user)).or_default();
+        }
+        if subs.keys().any(|channel| rules.topics.of(channel).is_none()) {
+            log::debug!("session {}: it is to be subscribed to a channel of no namespace that is here", self.client());
+            return Ok(Err(ErrorCode::UnknownChannel));
         }
         let (user, info) = (user.into(), info.into());
         self.identity = Some(Box::new(Identity { user, info, expire_at, ..Identity::default() }));
@@ -227,6 +227,15 @@ impl Session {
         }
     }
 
+    /// Whether a client that the server subscribes can come back to its position, and is told it. It cannot ask: whoever may,
+    /// does, unless the server says otherwise.
+    pub(super) fn position_by_server(&self, channel: &str, overrides: Overrides, rules: &Rules) -> (bool, bool) {
+        let ruled = rules.topics.at(channel);
+        let may_recover = ruled.may_recover(self.user());
+        let positioned = may_recover || ruled.allow_positioning;
+        (overrides.force_recovery.unwrap_or(may_recover), overrides.force_positioning.unwrap_or(positioned))
+    }
+
     /// The server subscribes the client, which is told with the answer to its connect.
     pub(super) fn subscribe_by_server(
         &mut self,
@@ -245,9 +254,7 @@ impl Session {
                 return Err(self.invalid(&"the token subscribes to what is no channel"));
             };
             let SubscribeRequest { recover, epoch, offset, .. } = positions.remove(&channel).unwrap_or_default();
-            // Nobody can ask for it: what is kept can be come back to, unless the token says no.
-            let recoverable = options.overrides.force_recovery != Some(false);
-            let positioned = options.overrides.force_positioning != Some(false);
+            let (recoverable, positioned) = self.position_by_server(&channel, options.overrides, rules);
             let recover = recover && recoverable;
             let request =
                 SubscribeRequest { channel, recover, epoch, offset, recoverable, positioned, ..Default::default() };
@@ -341,9 +348,8 @@ impl Session {
         rules: &Rules,
     ) -> Result<Result<(), ErrorCode>, DisconnectCode> {
         if token.is_empty() {
-            let is_private = topic.as_str().starts_with(PRIVATE_PREFIX) && rules.tokens.for_subscriptions().is_some();
             let allowed = match rules.topics.may_subscribe(topic.as_str(), self.user()) {
-                Ok(()) if rules.topics.is_open() && is_private => Err(Denied::Private),
+                Ok(()) if Self::needs_token(topic, rules) => Err(Denied::Private),
                 Err(Denied::UnknownNamespace) => return Ok(Err(ErrorCode::UnknownChannel)),
                 _ if rules.tokens.insecure => Ok(()),
                 allowed => allowed,
@@ -377,6 +383,12 @@ impl Session {
         let grant = Grant { topic: topic.clone(), expire_at, data, info, overrides, is_by_server: false };
         self.identity.get_or_insert_default().grants.push(grant);
         Ok(Ok(()))
+    }
+
+    /// Whether a channel is private though no rules say so.
+    pub(super) fn needs_token(topic: &TopicName, rules: &Rules) -> bool {
+        let is_open = rules.topics.is_open() && topic.as_str().starts_with(PRIVATE_PREFIX);
+        is_open && rules.tokens.for_subscriptions().is_some()
     }
 
     /// A subscription token is for this client and channel.

@@ -6,7 +6,7 @@ use super::super::protocol::{
 };
 use super::super::push::{self, Published};
 use super::{Effect, Output, Rules, Session, error, position};
-use crate::config::{Denied, Right};
+use crate::config::Right;
 use crate::error::Refused;
 use crate::limits::{CENTRIFUGO_HISTORY_BYTES, CENTRIFUGO_HISTORY_MAX};
 use crate::topic::{Author, Presence, Publication, Read, Resolved, Since, TopicName, Wanted};
@@ -53,12 +53,8 @@ impl Session {
         rules: &Rules,
         output: &mut Output,
     ) -> Result<(), DisconnectCode> {
-        let topic = match self.channel(&request.channel)?.ok_or(ErrorCode::BadRequest) {
-            Ok(topic) if !rules.topics.at(topic.as_str()).has_history() => Err(ErrorCode::NotAvailable),
-            Ok(topic) => self.may(Right::History, &topic, rules).map(|()| topic),
-            Err(code) => Err(code),
-        };
-        let topic = match topic {
+        let topic = self.channel(&request.channel)?.ok_or(ErrorCode::BadRequest);
+        let topic = match topic.and_then(|topic| self.may(Right::History, &topic, rules).map(|()| topic)) {
             Ok(topic) => topic,
             Err(code) => {
                 self.fail(output, id, code);
@@ -85,12 +81,8 @@ impl Session {
         rules: &Rules,
         output: &mut Output,
     ) -> Result<(), DisconnectCode> {
-        let topic = match self.channel(channel)?.ok_or(ErrorCode::BadRequest) {
-            Ok(topic) if !rules.topics.at(topic.as_str()).presence => Err(ErrorCode::NotAvailable),
-            Ok(topic) => self.may(Right::Presence, &topic, rules).map(|()| topic),
-            Err(code) => Err(code),
-        };
-        match topic {
+        let topic = self.channel(channel)?.ok_or(ErrorCode::BadRequest);
+        match topic.and_then(|topic| self.may(Right::Presence, &topic, rules).map(|()| topic)) {
             Err(code) => self.fail(output, id, code),
             Ok(topic) => {
                 output.effects.push(Effect::Presence { topic, list, tag: u64::from(id) | (LIST * u64::from(list)) });
@@ -99,13 +91,22 @@ impl Session {
         Ok(())
     }
 
-    /// Whether the client has this right.
+    /// Whether the client has this right, and there is what it would be good for.
     fn may(&self, right: Right, topic: &TopicName, rules: &Rules) -> Result<(), ErrorCode> {
+        let name = topic.as_str();
+        if name.len() > rules.topics.max_length {
+            return Err(ErrorCode::BadRequest);
+        }
+        let ruled = rules.topics.of(name).ok_or(ErrorCode::UnknownChannel)?;
         let is_subscriber = self.channels.iter().any(|channel| channel.topic == *topic && channel.asked.is_none());
-        match rules.topics.may(right, topic.as_str(), self.user(), is_subscriber) {
-            Err(Denied::UnknownNamespace) => Err(ErrorCode::UnknownChannel),
-            Err(_) if !rules.tokens.insecure => Err(ErrorCode::PermissionDenied),
-            _ => Ok(()),
+        match right {
+            Right::History if !ruled.has_history() => Err(ErrorCode::NotAvailable),
+            Right::Presence if !ruled.presence => Err(ErrorCode::NotAvailable),
+            _ if rules.tokens.insecure => Ok(()),
+            Right::History | Right::Presence if !is_subscriber && Self::needs_token(topic, rules) => {
+                Err(ErrorCode::PermissionDenied)
+            }
+            right => rules.topics.may(right, name, self.user(), is_subscriber).map_err(|_| ErrorCode::PermissionDenied),
         }
     }
 

@@ -120,6 +120,24 @@ fn without_a_secret_no_token_can_be_shown() {
 }
 
 #[test]
+fn what_needs_a_token_is_not_read_without_one() {
+    let mut script = Script::known(&json!({"sub": "42"}));
+    script.rules.topics = ruled(|rules| rules.presence = true);
+    let ask = |script: &mut Script, method: &str, channel: &str| {
+        script.say(&json!({"id": 3, method: {"channel": channel}}).to_string())
+    };
+    for method in ["history", "presence", "presence_stats"] {
+        assert_fails(&ask(&mut script, method, "$a"), 103);
+        assert_eq!(ask(&mut script, method, "a").1.len(), 1, "{method}");
+    }
+    script.subscribe("$a", &token(&json!({"sub": "42", "channel": "$a"})));
+    script.start_here("$a");
+    for method in ["history", "presence", "presence_stats"] {
+        assert_eq!(ask(&mut script, method, "$a").1.len(), 1, "{method}");
+    }
+}
+
+#[test]
 fn a_token_says_who_connects_and_until_when() {
     let mut script = guarded();
     let (replies, effects) = script.connect(&json!({"sub": "42", "exp": NOW + 60, "info": {"name": "A"}}));
