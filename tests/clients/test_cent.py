@@ -214,7 +214,6 @@ def test_a_batch_does_several_things(api, user):
 def test_what_cannot_be_is_an_error(api):
     for request, code in [
         (cent.PublishRequest(channel="", data=1), 107),
-        (cent.PublishRequest(channel="a", data=1, skip_history=True), 108),
         (cent.SubscribeRequest(user="", channel="a"), 107),
         (cent.SubscribeRequest(user="u", channel="no channel"), 107),
         (cent.UnsubscribeRequest(user="u", channel=""), 107),
