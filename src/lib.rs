@@ -68,9 +68,6 @@ mod service;
 pub use config::{Allow, ConfigError, RuleSet, SlowReaders, TopicRules};
 pub use http::{Head, Response};
 pub use server::{Gone, Handle, Publisher, Running, Seat, Server, StartError};
-#[cfg(feature = "centrifugo")]
-#[doc(hidden)]
-pub use service::Transport;
 pub use service::{
     Accept, Answer, Close, ConnId, Connection, Decision, Frames, Message, Request, SendError, Service, Token, TopicUrl,
 };

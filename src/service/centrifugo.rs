@@ -1,7 +1,7 @@
 //! Centrifugo's client protocol beside a service of one's own.
 
 use super::api::{self, Access, ApiKey};
-use super::emulation::{self, Served, Transport};
+use super::emulation::{self, Served};
 use super::rpc::{self, Handlers};
 use super::{
     Accept, Answer, Answered, AnsweredKind, Begun, Close, ConnId, Connection, Decision, Join, Message, Request,
@@ -10,7 +10,7 @@ use super::{
 use super::{Reached, TokenKeys, UserCall, Wish, topic};
 use crate::adapter::centrifugo::codec::Format;
 use crate::adapter::centrifugo::codes::DisconnectCode;
-use crate::adapter::centrifugo::emulation::{Emulation, Ticket, same_key};
+use crate::adapter::centrifugo::emulation::{Body, Emulation, Stream, Ticket, same_key};
 use crate::adapter::centrifugo::session::{CommandRate, Effect, Output, Rules, Session, Tokens};
 use crate::adapter::centrifugo::users::Users;
 use crate::config::{RuleSet, SlowReaders};
@@ -84,8 +84,50 @@ pub enum Mounted<T> {
     Json,
     /// A session in Protobuf.
     Protobuf,
-    /// A session without a WebSocket; a [`Handle`](crate::Handle) can close it, but has no message that would fit in.
-    Emulated(Transport),
+    /// A session without a WebSocket, in the body of a response: JSON, a line each. Of this one and those below a
+    /// [`Handle`](crate::Handle) can close the connection, but has no message that would fit in.
+    Lines,
+    /// The same without chunks.
+    LinesUnchunked,
+    /// A session in server-sent events.
+    Events,
+    /// The same without chunks.
+    EventsUnchunked,
+    /// A session in Protobuf, in the body of a response.
+    Delimited,
+    /// The same without chunks.
+    DelimitedUnchunked,
+}
+
+// One byte with a service that has one: the connection stays within its cache line.
+const _: () = assert!(size_of::<Option<Mounted<bool>>>() == 1);
+
+impl<T> Mounted<T> {
+    /// A session in the body of a response.
+    pub(super) fn emulated(Stream { body, is_chunked }: Stream) -> Self {
+        match (body, is_chunked) {
+            (Body::Lines, true) => Self::Lines,
+            (Body::Lines, false) => Self::LinesUnchunked,
+            (Body::Events, true) => Self::Events,
+            (Body::Events, false) => Self::EventsUnchunked,
+            (Body::Protobuf, true) => Self::Delimited,
+            (Body::Protobuf, false) => Self::DelimitedUnchunked,
+        }
+    }
+
+    /// How it is written, if it is one.
+    fn stream(&self) -> Option<Stream> {
+        let (body, is_chunked) = match self {
+            Self::Own(_) | Self::Json | Self::Protobuf => return None,
+            Self::Lines => (Body::Lines, true),
+            Self::LinesUnchunked => (Body::Lines, false),
+            Self::Events => (Body::Events, true),
+            Self::EventsUnchunked => (Body::Events, false),
+            Self::Delimited => (Body::Protobuf, true),
+            Self::DelimitedUnchunked => (Body::Protobuf, false),
+        };
+        Some(Stream { body, is_chunked })
+    }
 }
 
 impl<S> Centrifugo<S> {
@@ -239,18 +281,18 @@ fn own<'a, T>(connection: &'a mut Connection<'_, Mounted<T>>) -> Option<Connecti
             now: *now,
             unix_seconds: *unix_seconds,
         }),
-        Mounted::Json | Mounted::Protobuf | Mounted::Emulated(_) => None,
+        _ => None,
     }
 }
 
 /// Does what a session wants, replies first.
 fn follow<T>(output: Output, connection: &mut Connection<'_, Mounted<T>>) {
     let Output { replies, effects } = output;
-    let encoding = match *connection.state {
-        Mounted::Own(_) => return,
-        Mounted::Json => Encoding::CentrifugoJson,
-        Mounted::Protobuf => Encoding::CentrifugoProtobuf,
-        Mounted::Emulated(Transport(stream)) => Encoding::CentrifugoStream(stream),
+    let encoding = match (&*connection.state, connection.state.stream()) {
+        (_, Some(stream)) => Encoding::CentrifugoStream(stream),
+        (Mounted::Json, _) => Encoding::CentrifugoJson,
+        (Mounted::Protobuf, _) => Encoding::CentrifugoProtobuf,
+        _ => return,
     };
     if !replies.is_empty() {
         let sent = match encoding {
@@ -305,7 +347,7 @@ impl<S: Service> Centrifugo<S> {
         }
         (self.rules.now, self.rules.unix_seconds) = (connection.now, connection.unix_seconds);
         self.rules.emulation = None;
-        if matches!(connection.state, Mounted::Emulated(_)) {
+        if connection.state.stream().is_some() {
             let ticket = self.tickets.get(&connection.id.slot);
             self.rules.emulation = ticket.map(|&ticket| Emulation { ticket, node: api::node() });
         }
@@ -354,15 +396,14 @@ impl<S: Service> Service for Centrifugo<S> {
     }
 
     fn ready(&mut self, connection: &mut Connection<'_, Self::State>) {
-        let format = match connection.state {
-            Mounted::Json => Format::Json,
-            Mounted::Protobuf => Format::Protobuf,
-            Mounted::Emulated(Transport(stream)) => stream.format(),
-            Mounted::Own(_) => {
-                return own(connection).into_iter().for_each(|mut own| self.inner.ready(&mut own));
-            }
+        let stream = connection.state.stream();
+        let format = match (&*connection.state, stream) {
+            (_, Some(stream)) => stream.format(),
+            (Mounted::Json, _) => Format::Json,
+            (Mounted::Protobuf, _) => Format::Protobuf,
+            _ => return own(connection).into_iter().for_each(|mut own| self.inner.ready(&mut own)),
         };
-        if matches!(connection.state, Mounted::Emulated(_)) {
+        if stream.is_some() {
             // The kernel's, since it is a secret.
             let Ok(key) =
                 sys::random_u64().and_then(|high| Ok(u128::from(high) << 64 | u128::from(sys::random_u64()?)))
@@ -453,10 +494,7 @@ impl<S: Service> Service for Centrifugo<S> {
     }
 
     fn last_words(&self, state: &Self::State, code: u16, reason: &str) -> Vec<u8> {
-        match state {
-            Mounted::Emulated(Transport(stream)) => stream.parting(code, reason),
-            _ => Vec::new(),
-        }
+        state.stream().map_or_else(Vec::new, |stream| stream.parting(code, reason))
     }
 
     fn lagged(&mut self, connection: &mut Connection<'_, Self::State>, topic: &TopicName) {
@@ -478,7 +516,7 @@ impl<S: Service> Service for Centrifugo<S> {
     fn close(&mut self, id: ConnId, state: Self::State, close: &Close<'_>) {
         match state {
             Mounted::Own(state) => self.inner.close(id, state, close),
-            Mounted::Json | Mounted::Protobuf | Mounted::Emulated(_) => {
+            _ => {
                 self.tickets.remove(&id.slot);
                 self.forget(id.slot);
             }

@@ -15,10 +15,6 @@ const COMMANDS: &str = "/emulation";
 /// The first commands, where a GET has no body for them.
 const CONNECT: &str = "cf_connect";
 
-/// How such a session's replies leave.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Transport(pub(super) Stream);
-
 /// What a request at one of these URLs is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Kind {
@@ -119,7 +115,7 @@ fn open<T>(body: Body, first: Cow<'_, [u8]>, request: &Request<'_>) -> Emulated<
         .header("X-Content-Type-Options", "nosniff")
         .headers(stream.is_chunked.then(|| ("Transfer-Encoding".into(), "chunked".into())))
         .headers(cross_origin(request));
-    Emulated(conn::Emulated { state: Mounted::Emulated(Transport(stream)), response, first: first.into_owned() })
+    Emulated(conn::Emulated { state: Mounted::emulated(stream), response, first: first.into_owned() })
 }
 
 /// Commands for a session, which is anybody's.

@@ -37,9 +37,6 @@ pub use api::ApiKey;
 #[cfg(feature = "centrifugo")]
 pub use centrifugo::{Centrifugo, Mounted};
 #[cfg(feature = "centrifugo")]
-#[doc(hidden)]
-pub use emulation::Transport;
-#[cfg(feature = "centrifugo")]
 pub use rpc::{Caller, Rpc, RpcAnswer, RpcError, RpcToken};
 
 pub(crate) use errand::{Errand, Filter, Finish, Found, Task};

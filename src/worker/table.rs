@@ -93,8 +93,9 @@ impl<T, S> Entry<T, S> {
     }
 }
 
-// A connection is one cache line.
+// A connection is one cache line, with a service's state of a byte that has values to spare.
 const _: () = assert!(size_of::<Entry<(), crate::sys::Socket>>() <= 64);
+const _: () = assert!(size_of::<Entry<bool, crate::sys::Socket>>() <= 64);
 
 /// Which slots are live, for other threads to look at: the low half of the serial, 0 for a free slot.
 #[derive(Debug)]
