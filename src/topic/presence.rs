@@ -1,33 +1,70 @@
 //! Who is there: the subscribers of a topic, as its home knows them.
 
 use super::message::Author;
-use std::collections::HashMap;
+use std::borrow::Borrow;
+use std::collections::{HashMap, HashSet};
+use std::hash::{Hash, Hasher};
 use std::sync::Arc;
+
+/// Declares a member that is looked up by one of its names, which is not stored a second time.
+macro_rules! by_name {
+    ($name:ident, $field:ident) => {
+        #[derive(Debug)]
+        struct $name(Arc<Author>);
+
+        impl Borrow<str> for $name {
+            fn borrow(&self) -> &str {
+                &self.0.$field
+            }
+        }
+
+        impl Hash for $name {
+            fn hash<H: Hasher>(&self, state: &mut H) {
+                self.0.$field.hash(state);
+            }
+        }
+
+        impl PartialEq for $name {
+            fn eq(&self, other: &Self) -> bool {
+                self.0.$field == other.0.$field
+            }
+        }
+
+        impl Eq for $name {}
+    };
+}
+
+by_name!(Client, client);
+by_name!(User, user);
 
 /// The members of a topic, by the id of their client. An empty one has no memory.
 ///
 /// Invariant: `users` counts the members of each user, none of them 0.
 #[derive(Debug, Default)]
 pub(crate) struct Members {
-    clients: HashMap<Box<str>, Arc<Author>>,
-    users: HashMap<Box<str>, usize>,
+    clients: HashSet<Client>,
+    /// A user has the name of whichever of its clients came first.
+    users: HashMap<User, u32>,
 }
 
 impl Members {
     /// A client is there. One that is there already is not counted twice.
     pub(crate) fn enter(&mut self, member: Arc<Author>) {
-        self.leave(&member.client.clone());
-        *self.users.entry(member.user.clone()).or_default() += 1;
-        self.clients.insert(member.client.clone(), member);
+        self.leave(&member.client);
+        match self.users.get_mut(&*member.user) {
+            Some(count) => *count += 1,
+            None => drop(self.users.insert(User(Arc::clone(&member)), 1)),
+        }
+        self.clients.insert(Client(member));
     }
 
     /// A client is no longer there.
     pub(crate) fn leave(&mut self, client: &str) -> Option<Arc<Author>> {
-        let member = self.clients.remove(client)?;
-        if let Some(count) = self.users.get_mut(&member.user) {
+        let Client(member) = self.clients.take(client)?;
+        if let Some(count) = self.users.get_mut(&*member.user) {
             *count -= 1;
             if *count == 0 {
-                self.users.remove(&member.user);
+                self.users.remove(&*member.user);
             }
         }
         if self.clients.is_empty() {
@@ -38,7 +75,7 @@ impl Members {
 
     /// Everybody, in no order.
     pub(crate) fn clients(&self) -> impl Iterator<Item = &Arc<Author>> {
-        self.clients.values()
+        self.clients.iter().map(|Client(member)| member)
     }
 
     /// How many clients, and how many different users, the empty one included.

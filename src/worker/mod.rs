@@ -44,7 +44,7 @@ use crate::limits::{
 use crate::mem::{Rng, Wheel};
 use crate::service::{ConnId, Service, Wish};
 use crate::time::Millis;
-use crate::topic::{Retention, Topics};
+use crate::topic::{Author, Retention, Topics};
 use accept::Accepting;
 use drive::Corked;
 use fanout::{Joined, Permit};
@@ -120,8 +120,8 @@ pub(crate) struct Worker<S: Service, K: Kernel> {
     held: Held,
     /// Counts subscriptions that were asked for.
     tickets: u32,
-    /// Subscribers that others know of, by slot and number: what their clients are called.
-    members: HashMap<(u32, u16), Box<str>>,
+    /// Subscribers that others know of, by slot and number.
+    members: HashMap<(u32, u16), Arc<Author>>,
     /// Long polls that wait, by slot.
     polls: HashMap<u32, Poll>,
     joined: Joined,

@@ -8,8 +8,9 @@ use crate::error::{End, Refused};
 use crate::http::Response;
 use crate::service::{ConnId, Join, Question, Reply, Service, Started};
 use crate::time::Span;
-use crate::topic::{Cursor, Encoding, Gap, Place, Read, Start, Subscriber, TopicName};
+use crate::topic::{Author, Cursor, Encoding, Gap, Place, Read, Start, Subscriber, TopicName};
 use std::collections::HashSet;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// Connections whose subscriptions have begun, and that are sent nothing of them yet.
@@ -66,9 +67,8 @@ impl<S: Service, K: Kernel> Worker<S, K> {
         self.tickets = self.tickets.wrapping_add(1);
         let ticket = Subscription::ticket(self.tickets);
         let reply = Reply::Subscribe { encoding, ticket };
-        let client = member.as_ref().map(|member| member.client.clone());
-        let question = Question::Read(Read { skips, member, ..Read::all(wanted) });
-        let ask = Ask { id, reply, opening: None, headers: Vec::new(), client };
+        let question = Question::Read(Read { skips, member: member.clone(), ..Read::all(wanted) });
+        let ask = Ask { id, reply, opening: None, headers: Vec::new(), member };
         let here = self.started_here(&name, &question, reply);
         let topic = here.as_ref().map_or_else(|| self.topics.asking(&name), |(topic, _)| *topic);
         self.table.set_subscription(slot, nth, Some(Subscription::Asked { topic, ticket }));
@@ -121,13 +121,13 @@ impl<S: Service, K: Kernel> Worker<S, K> {
 
     /// Begins a stream.
     pub(super) fn start(&mut self, ask: Ask<S::State>, topic: u32, start: Start) {
-        let Ask { id, reply, opening, headers, client } = ask;
+        let Ask { id, reply, opening, headers, member } = ask;
         let Some(nth) = self.place(id, topic, start.from.offset, reply) else {
             let name = self.topics.name(topic).clone();
-            return client.into_iter().for_each(|client| self.member_left(name.clone(), client));
+            return member.into_iter().for_each(|member| self.member_left(name.clone(), member));
         };
-        if let Some(client) = client {
-            self.members.insert((id.slot, nth), client);
+        if let Some(member) = member {
+            self.members.insert((id.slot, nth), member);
         }
         match (reply, opening) {
             (Reply::Open(_), Some(mut opening)) => {
@@ -196,9 +196,9 @@ impl<S: Service, K: Kernel> Worker<S, K> {
         self.table.set_subscription(slot, nth, None);
         if let Subscription::Placed(place) = subscription {
             if !self.members.is_empty()
-                && let Some(client) = self.members.remove(&(slot, nth))
+                && let Some(member) = self.members.remove(&(slot, nth))
             {
-                self.member_left(self.topics.name(place.topic).clone(), client);
+                self.member_left(self.topics.name(place.topic).clone(), member);
             }
             if let Some(moved) = self.topics.unsubscribe(place) {
                 self.table.set_subscription(moved.slot, moved.nth, Some(Subscription::Placed(place)));
@@ -208,8 +208,8 @@ impl<S: Service, K: Kernel> Worker<S, K> {
     }
 
     /// The home is told that somebody is gone of whom others know.
-    fn member_left(&mut self, name: TopicName, client: Box<str>) {
-        self.mail_home(name, |name| TopicMail::Left { name, client });
+    fn member_left(&mut self, name: TopicName, member: Arc<Author>) {
+        self.mail_home(name, |name| TopicMail::Left { name, member });
     }
 
     /// Sends to those that are held no longer.

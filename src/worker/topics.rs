@@ -23,8 +23,8 @@ pub(crate) struct Ask<T> {
     /// The WebSocket that is to be opened with the answer.
     pub(crate) opening: Option<Opening<T>>,
     pub(crate) headers: Vec<Field>,
-    /// What the client is called, if others are to know that it subscribes.
-    pub(crate) client: Option<Box<str>>,
+    /// As whom it subscribes, if others are to know.
+    pub(crate) member: Option<Arc<Author>>,
 }
 
 /// What is done once a publication has its place in the log, or is refused one.
@@ -61,7 +61,7 @@ pub(crate) enum TopicMail<T> {
     /// From the home, to who asked who is there.
     Present { presence: Presence, ask: Ask<T> },
     /// To the home: a subscriber that others know of is gone.
-    Left { name: TopicName, client: Box<str> },
+    Left { name: TopicName, member: Arc<Author> },
     /// From the home, to who published.
     Published { cursor: Cursor, ask: Ask<T> },
     /// From the home, to everybody attached.
@@ -89,7 +89,7 @@ pub(super) type Asked<T> = (TopicName, Question, Ask<T>);
 /// What a connection's request becomes.
 pub(super) fn asked<T>(id: ConnId, request: TopicRequest) -> Asked<T> {
     let TopicRequest { name, question, reply, headers } = request;
-    (name, question, Ask { id, reply, opening: None, headers, client: None })
+    (name, question, Ask { id, reply, opening: None, headers, member: None })
 }
 
 /// What a WebSocket that subscribes becomes.
@@ -99,13 +99,13 @@ pub(super) fn asked_to_open<T>(id: ConnId, opening: Opening<T>, join: Join) -> A
     (
         name,
         question,
-        Ask { id, reply: Reply::Open(encoding), opening: Some(opening), headers: Vec::new(), client: None },
+        Ask { id, reply: Reply::Open(encoding), opening: Some(opening), headers: Vec::new(), member: None },
     )
 }
 
 /// The service is to be told of the answer.
 fn tell<T>(id: ConnId, tag: u64) -> Asker<T> {
-    Asker::Connection(Ask { id, reply: Reply::Tell(tag), opening: None, headers: Vec::new(), client: None })
+    Asker::Connection(Ask { id, reply: Reply::Tell(tag), opening: None, headers: Vec::new(), member: None })
 }
 
 pub(super) fn cursor_header(cursor: Cursor) -> Field {
@@ -162,9 +162,10 @@ impl<S: Service, K: Kernel> Worker<S, K> {
             let user = read.member.take().map_or_else(Box::default, |member| member.user.clone());
             if rules.presence || rules.join_leave {
                 // A bare client has no name but what it is given here.
-                let client: Box<str> = format!("{:016x}{:016x}", self.rng.next(), self.rng.next()).into();
-                ask.client = Some(client.clone());
-                read.member = Some(Arc::new(Author { client, user, info: Infos::default(), is_quiet: false }));
+                let client = format!("{:016x}{:016x}", self.rng.next(), self.rng.next()).into();
+                let member = Arc::new(Author { client, user, info: Infos::default(), is_quiet: false });
+                ask.member = Some(Arc::clone(&member));
+                read.member = Some(member);
             }
         }
         if ask.reply == Reply::Presence && !rules.presence {
@@ -242,8 +243,8 @@ impl<S: Service, K: Kernel> Worker<S, K> {
             TopicMail::Share(share) => self.work(share),
             TopicMail::Gathered(gathering) => self.gathered(&gathering),
             TopicMail::Detach { name, from } => self.topics.detach(&name, from),
-            TopicMail::Left { name, client } => {
-                if let Some(member) = self.topics.left(&name, &client) {
+            TopicMail::Left { name, member } => {
+                if let Some(member) = self.topics.left(&name, &member.client) {
                     self.tell_change(&name, Change::Left, member);
                 }
             }
