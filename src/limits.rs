@@ -40,6 +40,10 @@ pub const ACCEPTS_PER_TURN: usize = 64;
 /// Readiness events taken from the kernel in one turn.
 pub const EVENTS_PER_TURN: usize = 1024;
 
+/// Connections whose peers have gone that are looked at in one turn: each takes some 10 us, and thousands may go at once, as
+/// when a proxy ends.
+pub const ENDS_PER_TURN: usize = if cfg!(test) { 3 } else { 32 };
+
 /// Envelopes taken from the mailbox in one turn. Tests have few, and are to see what is left over.
 pub const ENVELOPES_PER_TURN: usize = if cfg!(test) { 5 } else { 256 };
 

@@ -39,7 +39,8 @@ use crate::config::Rules;
 use crate::error::End;
 use crate::http::{Date, Origins, imf_fixdate};
 use crate::limits::{
-    ENVELOPES_PER_TURN, EVENTS_PER_TURN, EXPIRY_LOOK_MS, OUTPUT_KEEP_BYTES, SCRATCH_BYTES, TIMERS_PER_TURN,
+    ENDS_PER_TURN, ENVELOPES_PER_TURN, EVENTS_PER_TURN, EXPIRY_LOOK_MS, OUTPUT_KEEP_BYTES, SCRATCH_BYTES,
+    TIMERS_PER_TURN,
 };
 use crate::mem::{Rng, Wheel};
 use crate::service::{ConnId, Service, Wish};
@@ -106,6 +107,8 @@ pub(crate) struct Worker<S: Service, K: Kernel> {
     events: Vec<Event>,
     /// Connections to be read on in the next turn: they had more than their share, or an edge was passed over.
     ready: Vec<(u32, u64)>,
+    /// What is known of connections whose peers have gone, and was not looked at yet.
+    ended: VecDeque<Event>,
     /// Envelopes taken out of the mailbox and not handed out yet.
     mail: VecDeque<Envelope<S::State>>,
     /// The mailbox rang since it was last emptied: until it is, it does not ring again.
@@ -168,6 +171,7 @@ impl<S: Service, K: Kernel> Worker<S, K> {
             corked: Corked::default(),
             events: Vec::with_capacity(EVENTS_PER_TURN),
             ready: Vec::new(),
+            ended: VecDeque::new(),
             mail: VecDeque::new(),
             rung: false,
             topics: Topics::new(setup.retention),
@@ -237,9 +241,22 @@ impl<S: Service, K: Kernel> Worker<S, K> {
         }
         for index in 0..self.events.len() {
             let event = self.events[index];
-            if event.token <= listener_token(self.accepting.count()) {
+            if event.token > listener_token(self.accepting.count()) {
+                continue;
+            }
+            if event.read_closed || event.error {
+                self.ended.push_back(event);
+            } else {
                 self.event(event);
             }
+        }
+        // Those who stay first: it costs as much to see somebody off as to answer.
+        for _ in 0..ENDS_PER_TURN {
+            let Some(event) = self.ended.pop_front() else {
+                self.ended = VecDeque::new();
+                break;
+            };
+            self.event(event);
         }
         self.deliver_mail();
         self.sweep();
@@ -261,6 +278,7 @@ impl<S: Service, K: Kernel> Worker<S, K> {
     /// How long nothing needs to be done; `None`: until something happens.
     fn timeout(&self) -> Option<Duration> {
         if !self.ready.is_empty()
+            || !self.ended.is_empty()
             || !self.mail.is_empty()
             || self.rung
             || self.may_sweep_on()

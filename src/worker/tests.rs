@@ -301,11 +301,36 @@ fn whoever_comes_when_all_slots_are_taken_is_told() {
         let token = gone.borrow().token.expect("registered");
         stage.event(token, |event| event.read_closed = true);
     }
-    stage.turn();
+    // A few of them a turn.
+    (0..late.len()).for_each(|_| stage.turn());
     let next = stage.client();
     stage.turn();
     assert!(next.borrow().output.starts_with(b"HTTP/1.1 101 "));
     assert_eq!(stage.worker.table.len(), 16);
+}
+
+#[test]
+fn those_who_stay_do_not_wait_for_all_who_go() {
+    let mut stage = Stage::new();
+    let clients: Vec<_> = (0..16).map(|_| stage.client()).collect();
+    stage.turn();
+    let [stays, gone @ ..] = &clients[..] else { unreachable!() };
+    for gone in gone {
+        gone.borrow_mut().error = Some(ErrorKind::UnexpectedEof);
+        let token = gone.borrow().token.expect("registered");
+        stage.event(token, |event| event.read_closed = true);
+    }
+    let mut frame = Vec::new();
+    crate::ws::encode_masked(&mut frame, crate::ws::Opcode::Text, b"behind them", [0; 4]);
+    stays.borrow_mut().input.extend(frame);
+    stays.borrow_mut().output.clear();
+    let token = stays.borrow().token.expect("registered");
+    stage.event(token, |event| event.readable = true);
+    stage.turn();
+    assert!(stays.borrow().output.ends_with(b"behind them"), "it is answered in the same turn");
+    assert_eq!(stage.worker.table.len(), 16 - crate::limits::ENDS_PER_TURN);
+    (0..gone.len()).for_each(|_| stage.turn());
+    assert_eq!((stage.worker.table.len(), stage.worker.ended.capacity()), (1, 0));
 }
 
 #[test]
