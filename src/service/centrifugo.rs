@@ -261,6 +261,18 @@ impl<S> Centrifugo<S> {
         self
     }
 
+    /// The same with ids that are no surprise.
+    #[cfg(test)]
+    pub(crate) fn seeded(inner: S, seed: u64) -> Self {
+        Self { rng: Rng::new(seed), ..Self::new(inner) }
+    }
+
+    /// How many sessions there are.
+    #[cfg(test)]
+    pub(crate) fn sessions(&self) -> usize {
+        self.sessions.len()
+    }
+
     fn random(&mut self) -> [u64; 2] {
         [self.rng.next(), self.rng.next()]
     }

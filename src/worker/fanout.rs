@@ -46,8 +46,8 @@ impl<S: Service, K: Kernel> Worker<S, K> {
         if !self.has_permit() {
             return;
         }
-        self.uncork();
         for visit in 0..SWEEP_PER_TURN {
+            self.uncork(); // before anybody's place is looked up: whoever is lost in it gives its own to another
             // What goes past the logs has its share, however much is published.
             let passed = if visit % 4 == 0 { self.topics.next_passed() } else { None };
             if let Some((passed, messages)) = passed {
@@ -129,6 +129,7 @@ impl<S: Service, K: Kernel> Worker<S, K> {
 
     /// Sends to one of a connection's subscriptions what it has not seen.
     pub(super) fn push_one(&mut self, id: ConnId, nth: u16) {
+        self.uncork();
         if let Some(place) = self.place_of(id, nth) {
             self.push(place);
         }
@@ -137,7 +138,6 @@ impl<S: Service, K: Kernel> Worker<S, K> {
     /// Sends a subscriber what it has not seen, as far as its socket takes it. What does not go into the socket is
     /// the rest of one message: all others are a cursor.
     fn push(&mut self, place: Place) {
-        self.uncork();
         loop {
             let local = &self.topics.locals[place.topic as usize];
             let subscriber = local.subscribers[place.index as usize];
@@ -231,7 +231,6 @@ impl<S: Service, K: Kernel> Worker<S, K> {
 
     /// Sends a session what is in no log, if it keeps up: whoever does not has lost it.
     fn pass(&mut self, passed: Passed, messages: &[Arc<Message>]) {
-        self.uncork();
         let place = match passed {
             Passed::At(place) => place,
             Passed::Moved { topic, slot, nth } => match self.table.subscription(slot, nth) {

@@ -343,7 +343,7 @@ impl<S: Service, K: Kernel> Worker<S, K> {
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, feature = "centrifugo"))]
 mod simulation;
 #[cfg(test)]
 mod tests;
