@@ -198,7 +198,14 @@ impl<S: Service, K: Kernel> Worker<S, K> {
         if let Some(asked) = self.asked.take() {
             self.ask(asked);
         }
-        while let Some((id, wish)) = self.wishes.pop_front() {
+        self.grant_wishes();
+    }
+
+    /// Does what services want, unless a subscription is just beginning: first it must be known how far its client is.
+    pub(super) fn grant_wishes(&mut self) {
+        while !self.beginning
+            && let Some((id, wish)) = self.wishes.pop_front()
+        {
             self.grant(id, wish);
         }
     }

@@ -120,6 +120,8 @@ pub(crate) struct Worker<S: Service, K: Kernel> {
     asked: Option<Asked<S::State>>,
     /// What the service wants for connections, for the same moment.
     wishes: VecDeque<(ConnId, Wish)>,
+    /// The service is being told that a subscription begins.
+    beginning: bool,
     held: Held,
     /// Counts subscriptions that were asked for.
     tickets: u32,
@@ -178,6 +180,7 @@ impl<S: Service, K: Kernel> Worker<S, K> {
             expiry: now,
             asked: None,
             wishes: VecDeque::new(),
+            beginning: false,
             held: Held::default(),
             tickets: 0,
             members: HashMap::new(),

@@ -141,13 +141,13 @@ impl<S: Service, K: Kernel> Worker<S, K> {
             }
             _ => self.begin(id, nth, topic, &start),
         }
-        if self.rules.any_join_leave {
-            self.push_all(id.slot, id.serial); // what stands beside the topic waited for it
-        }
         if let (Some(gap), Some(encoding)) = (start.gap, reply.encoding()) {
             self.say_gap(id, encoding, &gap);
         }
         self.push_one(id, nth);
+        if self.rules.any_join_leave {
+            self.push_all(id.slot, id.serial); // what stands beside the topic waited for it
+        }
     }
 
     /// Tells the service that a subscription begins.
@@ -158,12 +158,15 @@ impl<S: Service, K: Kernel> Worker<S, K> {
         let name = self.topics.name(topic).clone();
         let missed: Vec<_> = copy.after(start.from.offset).cloned().collect();
         let mut seen = start.from.offset;
+        self.beginning = true;
         self.serve(id, |service, connection| {
             seen = service.started(connection, Started { topic: &name, start, missed: &missed });
         });
         if let Some(place) = self.place_of(id, nth) {
             self.topics.saw(place, seen);
         }
+        self.beginning = false;
+        self.grant_wishes();
     }
 
     /// Lets a long poll wait, for so many messages and so long.

@@ -80,6 +80,8 @@ struct Shape {
     skips: bool,
     /// Topics know who is there.
     presence: bool,
+    /// Sessions are told of others' coming and going.
+    join_leave: bool,
     readers: usize,
     /// Of Centrifugo's protocol; none where there is no history, without which there are no positions to compare.
     sessions: usize,
@@ -124,6 +126,7 @@ impl Shape {
             sweeps_max: one_of(rng, &[1, 1, 2, 9]) as usize,
             skips: rng.below(3) == 0,
             presence: rng.below(2) == 0,
+            join_leave: rng.below(3) == 0,
             history,
             sessions: if history.messages > 0 { one_of(rng, &[0, 3, 8]) as usize } else { 0 },
             readers: one_of(rng, &[4, 10, 25]) as usize,
@@ -153,7 +156,7 @@ impl Shape {
         let slow_readers = if self.skips { SlowReaders::Skip } else { SlowReaders::Disconnect };
         let mut topics = RuleSet::open();
         let rules = &mut topics.without_namespace;
-        rules.presence = self.presence;
+        (rules.presence, rules.join_leave) = (self.presence, self.join_leave);
         (rules.history_size, rules.history_bytes) = (self.history.messages, self.history.bytes);
         rules.history_ttl = Duration::from_millis(self.history.age_ms);
         Config { slow_readers, topics, ..config }.rules().expect("these are right")

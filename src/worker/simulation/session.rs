@@ -103,12 +103,13 @@ impl Session {
         self.commands
     }
 
-    fn subscribe(&mut self, index: usize, scene: &Scene<'_>) -> Value {
+    fn subscribe(&mut self, index: usize, scene: &mut Scene<'_>) -> Value {
         let id = self.id();
         let channel = &mut self.channels[index];
         let (own, head) = (channel.position, scene.truth.head(channel.topic));
         channel.subscription = Subscription::Asked { id, own, head };
         let mut request = json!({"channel": format!("t{}", channel.topic), "recoverable": true, "positioned": true});
+        request["join_leave"] = (scene.rng.below(2) == 0).into();
         if let Some(own) = own {
             request["recover"] = true.into();
             request["epoch"] = String::from_utf8_lossy(&own.epoch).into();
@@ -211,8 +212,12 @@ impl Session {
             return;
         }
         let is_on = matches!(subscription, Subscription::On | Subscription::Ending(_));
-        assert!(is_on && push["pub"].is_object(), "{who}: this came outside of a subscription: {push}");
-        self.message(index, &push["pub"], scene);
+        assert!(is_on, "{who}: this came outside of a subscription: {push}");
+        if push["join"].is_object() || push["leave"].is_object() {
+            scene.truth.tally.changes += 1;
+        } else {
+            self.message(index, &push["pub"], scene);
+        }
     }
 
     /// The next message.

@@ -61,7 +61,7 @@ macro_rules! tally {
     };
 }
 
-tally! { turns published repeated refused epochs streams resumed recovered seen polls gaps lagged caught_up }
+tally! { turns published repeated refused epochs streams resumed recovered changes seen polls gaps lagged caught_up }
 
 /// What a server promises in the seed under way.
 #[derive(Clone, Copy, Debug)]
