@@ -444,7 +444,7 @@ fn run_all(seeds: impl IntoIterator<Item = u64>) -> Tally {
 
 /// Seeds that once found something: a subscriber was sent to where it no longer stood, since sending what was put aside had
 /// shown another to be gone, who gave its place away.
-const FOUND: [u64; 3] = [4412, 4418, 4853];
+const FOUND: [u64; 1] = [1687];
 
 #[test]
 fn nobody_is_left_behind_whatever_the_machine_does() {
