@@ -127,6 +127,7 @@ reasons! {
         CloseTooShort = 1002, "close_too_short", "a close frame has one byte: a code has two (RFC 6455, section 5.5.1)";
         CloseCodeInvalid = 1002, "close_code_invalid", "the close code may not be sent (RFC 6455, section 7.4)";
         InvalidUtf8 = 1007, "invalid_utf8", "text is not UTF-8 (RFC 6455, section 8.1)";
+        InvalidDeflate = 1007, "invalid_deflate", "a compressed message cannot be inflated (RFC 7692, section 7.2.2)";
         MessageTooBig = 1009, "message_too_big", "the message is larger than this server takes";
     }
 }

@@ -65,7 +65,7 @@ mod launch;
 mod server;
 mod service;
 
-pub use config::{Allow, ConfigError, RuleSet, SlowReaders, TopicRules};
+pub use config::{Allow, Compression, ConfigError, RuleSet, SlowReaders, TopicRules};
 pub use http::{Head, Response};
 pub use server::{Gone, Handle, Publisher, Running, Seat, Server, StartError};
 pub use service::{

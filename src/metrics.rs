@@ -68,6 +68,8 @@ metrics! {
     published: "counter" "throng_published_total" "Messages published to topics.";
     lagged: "counter" "throng_lagged_total" "Subscribers that read so slowly that their next message was no longer kept.";
     opened: "counter" "throng_opened_total" "WebSockets opened, and sessions without one.";
+    compressed: "counter" "throng_opened_compressed_total" "WebSockets opened that agreed on compression.";
+    context_bytes: "gauge" "throng_compression_context_bytes" "Memory of the streams that compressed connections keep, in bytes.";
     messages_in: "counter" "throng_messages_received_total" "Messages received from clients.";
     frames_out: "counter" "throng_messages_sent_total" "Messages queued for clients.";
     bytes_in: "counter" "throng_received_bytes_total" "Bytes read from sockets.";

@@ -1,6 +1,6 @@
 //! The server: settings, start and stop of the workers, and the handle for other threads.
 
-use crate::config::{Allow, Config, ConfigError, Plan, RuleSet, SlowReaders};
+use crate::config::{Allow, Compression, Config, ConfigError, Plan, RuleSet, SlowReaders};
 use crate::error::{End, Refused};
 use crate::http::{Origins, Response};
 use crate::launch::Launch;
@@ -158,6 +158,12 @@ impl Server {
     /// Most topics that one connection may subscribe to. Default: 128.
     pub fn subscriptions_max(mut self, subscriptions: usize) -> Self {
         self.config.subscriptions_max = subscriptions;
+        self
+    }
+
+    /// Compresses messages for WebSockets that offer it (permessage-deflate). Default: off, and an offer is declined.
+    pub fn compression(mut self, compression: Compression) -> Self {
+        self.config.compression = Some(compression);
         self
     }
 

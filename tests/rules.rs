@@ -967,7 +967,7 @@ fn what_centrifugo_has_and_throng_has_not_is_named() {
         "subscription_type",
         "map",
         "uni_sse",
-        "websocket.compression",
+        "websocket.compression_prepared_message_cache_size",
     ] {
         let faults: Vec<_> =
             said.lines().filter(|line| line.contains(&format!("throng has no `{name}` of Centrifugo's: "))).collect();

@@ -9,8 +9,11 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+mod compression;
 mod rules;
 
+pub use compression::Compression;
+pub(crate) use compression::WINDOW_BITS;
 pub use rules::{Allow, RuleSet, TopicRules};
 pub(crate) use rules::{Denied, Right};
 
@@ -36,6 +39,7 @@ pub(crate) struct Config {
     pub(crate) topics: RuleSet,
     pub(crate) subscriptions_max: usize,
     pub(crate) slow_readers: SlowReaders,
+    pub(crate) compression: Option<Compression>,
     pub(crate) shared_descriptors: bool,
     pub(crate) pin: bool,
 }
@@ -62,6 +66,7 @@ impl Default for Config {
             topics: RuleSet::open(),
             subscriptions_max: 128,
             slow_readers: SlowReaders::Disconnect,
+            compression: None,
             shared_descriptors: false,
             pin: false,
         }
@@ -82,6 +87,7 @@ pub(crate) struct Rules {
     pub(crate) queue_bytes_max: usize,
     pub(crate) subscriptions_max: usize,
     pub(crate) slow_readers: SlowReaders,
+    pub(crate) compression: Option<Compression>,
     pub(crate) topics: Arc<RuleSet>,
     /// Whether any topic has its subscribers told of each other.
     pub(crate) any_join_leave: bool,
@@ -162,6 +168,7 @@ impl Config {
             }
         }
         self.topics.check()?;
+        self.compression.map_or(Ok(()), |compression| compression.check())?;
         Ok(Rules {
             head_timeout: Span::covering(self.head_timeout),
             idle_timeout: Span::covering(self.idle_timeout),
@@ -174,6 +181,7 @@ impl Config {
             queue_bytes_max,
             subscriptions_max: self.subscriptions_max,
             slow_readers: self.slow_readers,
+            compression: self.compression,
             topics: Arc::new(self.topics.clone()),
             any_join_leave: self.topics.any_join_leave(),
         })
@@ -271,6 +279,11 @@ mod tests {
         assert!(Config { workers: Some(0), ..Config::default() }.plan(2, 20_000).is_err());
         assert!(Config { ping_interval: Duration::ZERO, ..Config::default() }.rules().is_err());
         assert!(Config { queue_bytes_max: Some(1), ..Config::default() }.rules().is_err());
+        for compression in
+            [Compression::default().level(0), Compression::default().level(10), Compression::default().context(8)]
+        {
+            assert!(Config { compression: Some(compression), ..Config::default() }.rules().is_err());
+        }
         assert!(Config { message_bytes_max: usize::MAX, ..Config::default() }.rules().is_err());
     }
 

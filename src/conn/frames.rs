@@ -1,11 +1,11 @@
 //! The open WebSocket: frames in, the closing handshake.
 
 use super::{CloseRequest, Conn, Ended, Handler, Io, Phase};
-use crate::config::Rules;
+use crate::config::{Compression, Rules};
 use crate::error::{End, Violation};
 use crate::limits::LINGER_BYTES_MAX;
 use crate::time::Tick;
-use crate::ws::{self, CloseFrame, Event, Opcode, Role};
+use crate::ws::{self, CloseFrame, Event, Header, Opcode, Role, deflate};
 
 impl<T> Conn<T> {
     /// Takes what the socket brought. The input is changed in place; what is to be sent is appended to
@@ -19,11 +19,11 @@ impl<T> Conn<T> {
         output: &mut Vec<u8>,
         handler: &mut impl Handler<T>,
     ) {
-        match self.phase {
+        match self.phase() {
             Phase::Open | Phase::Pinged | Phase::Closing => {
                 self.last_seen = now;
-                if self.phase == Phase::Pinged {
-                    self.phase = Phase::Open;
+                if self.phase() == Phase::Pinged {
+                    self.set_phase(Phase::Open);
                 }
                 self.frames_input(input, rules, output, handler);
             }
@@ -51,22 +51,31 @@ impl<T> Conn<T> {
         output: &mut Vec<u8>,
         handler: &mut impl Handler<T>,
     ) {
-        let decoding = ws::Rules { role: Role::Server, message_bytes_max: rules.message_bytes_max };
+        let decoding = ws::Rules {
+            role: Role::Server,
+            message_bytes_max: rules.message_bytes_max,
+            compression: self.window().is_some(),
+        };
         let mut partial = self.rare.as_mut().and_then(|rare| rare.partial.take());
         let mut at = 0;
-        while matches!(self.phase, Phase::Open | Phase::Paced | Phase::Closing) {
-            match ws::decode(&mut partial, input, &mut at, decoding) {
-                Ok(Some(event)) => self.event(event, rules, output, handler),
-                Ok(None) => break,
-                Err(violation) => {
-                    handler.violated(violation, self.peer());
-                    self.violation(violation, output);
+        while matches!(self.phase(), Phase::Open | Phase::Paced | Phase::Closing) {
+            let result = match ws::decode(&mut partial, input, &mut at, decoding) {
+                Ok(Some(Event::Compressed(opcode, bytes))) => self.compressed(opcode, bytes, rules, output, handler),
+                Ok(Some(event)) => {
+                    self.event(event, rules, output, handler);
+                    Ok(())
                 }
+                Ok(None) => break,
+                Err(violation) => Err(violation),
+            };
+            if let Err(violation) = result {
+                handler.violated(violation, self.peer());
+                self.violation(violation, output);
             }
         }
-        match self.phase {
+        match self.phase() {
             // The peer sends on behind its Close: closing now would reset the connection under ours.
-            Phase::Finishing if at < input.len() => self.phase = Phase::Refusing,
+            Phase::Finishing if at < input.len() => self.set_phase(Phase::Refusing),
             Phase::Open | Phase::Paced | Phase::Closing if partial.is_some() => {
                 self.rare.get_or_insert_default().partial = partial;
             }
@@ -76,54 +85,89 @@ impl<T> Conn<T> {
 
     #[inline]
     fn event(&mut self, event: Event<'_>, rules: &Rules, output: &mut Vec<u8>, handler: &mut impl Handler<T>) {
-        let mut close = None;
         match event {
-            Event::Close(frame) => return self.peer_closed(frame, output),
+            Event::Close(frame) => self.peer_closed(frame, output),
             // After our Close only the peer's is waited for.
-            _ if self.phase == Phase::Closing => return,
-            Event::Ping(payload) => return self.pong(payload, output),
-            Event::Text(_) | Event::Binary(_) | Event::Pong(_) => {
-                let (queued, peer) = (self.queued(), self.peer);
-                let io = Io::new(output, &mut close, queued, rules.queue_bytes_max, peer);
-                let Some(state) = &mut self.state else { unreachable!("an open WebSocket has its state") };
-                match event {
-                    Event::Text(text) => handler.text(io, state, text),
-                    Event::Binary(bytes) => handler.binary(io, state, bytes),
-                    Event::Pong(payload) => handler.pong(io, state, payload),
-                    Event::Ping(_) | Event::Close(_) => {}
-                }
-            }
+            _ if self.phase() == Phase::Closing => {}
+            Event::Ping(payload) => self.pong(payload, output),
+            Event::Text(text) => self.with_state(rules, output, |io, state| handler.text(io, state, text)),
+            Event::Binary(bytes) => self.with_state(rules, output, |io, state| handler.binary(io, state, bytes)),
+            Event::Pong(payload) => self.with_state(rules, output, |io, state| handler.pong(io, state, payload)),
+            Event::Compressed(..) => unreachable!("it is inflated before"),
         }
-        self.close_if_asked(close, output);
+    }
+
+    /// Inflates a message and hands it out.
+    fn compressed(
+        &mut self,
+        opcode: Opcode,
+        bytes: &[u8],
+        rules: &Rules,
+        output: &mut Vec<u8>,
+        handler: &mut impl Handler<T>,
+    ) -> Result<(), Violation> {
+        if self.phase() == Phase::Closing {
+            return Ok(());
+        }
+        let context = self.rare.as_mut().and_then(|rare| rare.context.as_deref_mut());
+        let mut message = deflate::buffer();
+        deflate::inflate(bytes, rules.message_bytes_max, context, &mut message)?;
+        let event = match opcode {
+            Opcode::Text => Event::Text(std::str::from_utf8(&message).map_err(|_| Violation::InvalidUtf8)?),
+            _ => Event::Binary(&message),
+        };
+        self.event(event, rules, output, handler);
+        deflate::give_back(message);
+        Ok(())
     }
 
     /// Lets the handler do something with an open connection, outside of any input. `false`: it is not open.
     pub(crate) fn visit(&mut self, rules: &Rules, output: &mut Vec<u8>, visit: impl FnOnce(Io<'_>, &mut T)) -> bool {
-        let (mut close, queued, peer) = (None, self.queued(), self.peer);
-        let Some(state) = self.state.as_mut().filter(|_| self.phase.is_open()) else {
-            return false;
-        };
-        visit(Io::new(output, &mut close, queued, rules.queue_bytes_max, peer), state);
-        self.close_if_asked(close, output);
-        true
+        let is_open = self.phase().is_open() && self.state.is_some();
+        if is_open {
+            self.with_state(rules, output, visit);
+        }
+        is_open
     }
 
-    pub(super) fn close_if_asked(&mut self, close: Option<CloseRequest>, output: &mut Vec<u8>) {
+    /// Lets the handler do something with a connection that has its state, and closes if that asked for it.
+    #[inline]
+    pub(super) fn with_state(&mut self, rules: &Rules, output: &mut Vec<u8>, act: impl FnOnce(Io<'_>, &mut T)) {
+        let mut close = None;
+        let Some(state) = &mut self.state else { unreachable!("what is open has its state") };
+        act(Io::new(output, &mut close, rules, self.peer, self.standing, &mut self.rare), state);
+        self.close_if_asked(close, output);
+    }
+
+    fn close_if_asked(&mut self, close: Option<CloseRequest>, output: &mut Vec<u8>) {
         if let Some(CloseRequest { code, reason }) = close {
             let ended = Ended { end: End::ServiceClosed, code, reason, clean: false };
             self.close(Some(code), ended, output);
         }
     }
 
+    /// Sends a frame that was made elsewhere, compressed where that was agreed on.
+    pub(crate) fn frame(&mut self, frame: &[u8], compression: Option<&Compression>, output: &mut Vec<u8>) {
+        if let Some(how) = compression.zip(self.window())
+            && let Ok(Some((header, at))) = Header::parse(frame, false)
+        {
+            let context = self.rare.as_mut().and_then(|rare| rare.context.as_deref_mut());
+            if deflate::encode_compressed(output, header.opcode, &frame[at..], how, context) {
+                return;
+            }
+        }
+        output.extend_from_slice(frame);
+    }
+
     /// Begins the closing handshake from `Open`: at most one Close goes out. Without a WebSocket there is none: what is
     /// said instead is the caller's ([`last_words`](Self::last_words)).
     pub(crate) fn close(&mut self, code: Option<u16>, ended: Ended, output: &mut Vec<u8>) {
-        if self.phase == Phase::Emulated {
-            self.phase = Phase::Refusing;
+        if self.phase() == Phase::Emulated {
+            self.set_phase(Phase::Refusing);
             self.settle(ended);
-        } else if self.phase.is_open() {
+        } else if self.phase().is_open() {
             ws::encode_close(output, code, &ended.reason);
-            self.phase = Phase::Closing;
+            self.set_phase(Phase::Closing);
             self.settle(ended);
         }
     }
@@ -132,11 +176,11 @@ impl<T> Conn<T> {
     pub(crate) fn abort(&mut self, ended: Ended, output: &mut Vec<u8>) {
         let code = ws::close_code_may_be_sent(ended.code).then_some(ended.code);
         self.close(code, ended, output);
-        self.phase = Phase::Resetting;
+        self.set_phase(Phase::Resetting);
     }
 
     fn peer_closed(&mut self, frame: CloseFrame<'_>, output: &mut Vec<u8>) {
-        if self.phase == Phase::Closing {
+        if self.phase() == Phase::Closing {
             if let Some(ended) = self.rare.as_mut().and_then(|rare| rare.ended.as_mut()) {
                 ended.clean = true;
             }
@@ -146,7 +190,7 @@ impl<T> Conn<T> {
             let code = frame.code.unwrap_or(End::PeerClosed.code());
             self.settle(Ended { end: End::PeerClosed, code, reason: frame.reason.into(), clean: true });
         }
-        self.phase = Phase::Finishing;
+        self.set_phase(Phase::Finishing);
     }
 
     /// Fails the connection (RFC 6455, section 7.1.7): a Close, unless one is out already, and nothing more
@@ -154,7 +198,7 @@ impl<T> Conn<T> {
     fn violation(&mut self, violation: Violation, output: &mut Vec<u8>) {
         let (code, reason) = (violation.code(), violation.text());
         self.close(Some(code), Ended { end: End::Violation, code, reason: reason.into(), clean: false }, output);
-        self.phase = Phase::Refusing;
+        self.set_phase(Phase::Refusing);
     }
 
     /// Answers a ping: at once, unless something waits for the socket already. Then only the latest is
@@ -171,7 +215,7 @@ impl<T> Conn<T> {
         let rare = self.rare.get_or_insert_default();
         rare.discarded = rare.discarded.saturating_add(u32::try_from(bytes).unwrap_or(u32::MAX));
         if rare.discarded > LINGER_BYTES_MAX {
-            self.phase = Phase::Resetting;
+            self.set_phase(Phase::Resetting);
         }
     }
 }

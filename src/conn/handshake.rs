@@ -1,10 +1,11 @@
 //! From a correct upgrade request to the open WebSocket, or a refusal.
 
-use super::{Conn, Handler, Io, Phase};
+use super::{Conn, Handler, Phase};
 use crate::config::Rules;
 use crate::error::Refused;
 use crate::http::{Body, Field, Head, HeadScan, Manner, Response, Upgrade, field_is_valid, write_switching_protocols};
 use crate::time::Tick;
+use crate::ws::deflate::{Agreed, Context};
 use std::borrow::Cow;
 
 /// What the service gives a connection that may come in.
@@ -38,6 +39,8 @@ pub(super) enum Handshake {
     Deciding {
         upgrade: Upgrade,
         subprotocols: Box<[Box<str>]>,
+        /// What was agreed on about compression.
+        compression: Option<Agreed>,
         /// Frames that came right behind the head.
         early: Vec<u8>,
     },
@@ -56,18 +59,22 @@ impl<T> Conn<T> {
         output: &mut Vec<u8>,
         handler: &mut impl Handler<T>,
     ) {
+        let offers = head.header_values("Sec-WebSocket-Extensions");
+        let compression = rules.compression.and_then(|compression| Agreed::negotiate(offers, &compression));
         match handler.open(head, self.peer()) {
             Verdict::Now(Ok(opening)) => {
                 let offered = |wanted: &str| head.subprotocols().any(|offered| offered == wanted);
-                if self.open(opening, &upgrade, offered, now, rules, output, handler) {
+                if self.open(opening, &upgrade, offered, compression, now, rules, output, handler) {
                     self.frames_input(rest, rules, output, handler);
                 }
             }
             Verdict::Now(Err(response)) => self.refuse(&response, false, output, handler),
             Verdict::Later => {
-                self.phase = Phase::Deciding;
+                self.set_phase(Phase::Deciding);
                 let subprotocols = head.subprotocols().map(Into::into).collect();
-                self.keep_handshake(Handshake::Deciding { upgrade, subprotocols, early: rest.to_vec() });
+                // What it subscribes to meanwhile is written accordingly.
+                self.standing.set_window(compression.map(|agreed| agreed.window()));
+                self.keep_handshake(Handshake::Deciding { upgrade, subprotocols, compression, early: rest.to_vec() });
             }
         }
     }
@@ -81,16 +88,16 @@ impl<T> Conn<T> {
         output: &mut Vec<u8>,
         handler: &mut impl Handler<T>,
     ) -> bool {
-        if self.phase != Phase::Deciding {
+        if self.phase() != Phase::Deciding {
             return false;
         }
-        let Some(Handshake::Deciding { upgrade, subprotocols, mut early }) = self.take_handshake() else {
+        let Some(Handshake::Deciding { upgrade, subprotocols, compression, mut early }) = self.take_handshake() else {
             return false;
         };
         match verdict {
             Ok(opening) => {
                 let offered = |wanted: &str| subprotocols.iter().any(|offered| **offered == *wanted);
-                if self.open(opening, &upgrade, offered, now, rules, output, handler) {
+                if self.open(opening, &upgrade, offered, compression, now, rules, output, handler) {
                     self.frames_input(&mut early, rules, output, handler);
                 }
             }
@@ -106,12 +113,13 @@ impl<T> Conn<T> {
         opening: Opening<T>,
         upgrade: &Upgrade,
         offered: impl Fn(&str) -> bool,
+        compression: Option<Agreed>,
         now: Tick,
         rules: &Rules,
         output: &mut Vec<u8>,
         handler: &mut impl Handler<T>,
     ) -> bool {
-        let Opening { state, subprotocol, headers } = opening;
+        let Opening { state, subprotocol, mut headers } = opening;
         let fault = if let Some(wanted) = subprotocol.as_deref().filter(|wanted| !offered(wanted)) {
             Some(("subprotocol", wanted))
         } else {
@@ -122,14 +130,26 @@ impl<T> Conn<T> {
             self.refuse(&Refused::Internal.into(), false, output, handler);
             return false;
         }
+        if let Some(agreed) = compression {
+            self.compress(agreed, rules, handler);
+            headers.push(("Sec-WebSocket-Extensions".into(), agreed.answer().into()));
+        }
         write_switching_protocols(output, &upgrade.accept, subprotocol.as_deref(), &headers);
-        self.phase = Phase::Open;
+        self.set_phase(Phase::Open);
         self.last_seen = now;
-        let state = self.state.insert(state);
-        let mut close = None;
-        handler.ready(Io::new(output, &mut close, 0, rules.queue_bytes_max, self.peer), state);
-        self.close_if_asked(close, output);
+        self.state = Some(state);
+        self.with_state(rules, output, |io, state| handler.ready(io, state));
         true
+    }
+
+    /// Messages are compressed from now on.
+    fn compress(&mut self, agreed: Agreed, rules: &Rules, handler: &mut impl Handler<T>) {
+        self.standing.set_window(Some(agreed.window()));
+        let context = rules.compression.and_then(|compression| Context::new(agreed, &compression));
+        if let Some(context) = context {
+            self.rare.get_or_insert_default().context = Some(Box::new(context));
+        }
+        handler.compresses(self.context_bytes());
     }
 
     /// Answers the request and is done with it: the answer is written, and what the client still sends is
@@ -146,7 +166,7 @@ impl<T> Conn<T> {
         }
         response.write(output, Manner { to_head, persistent: false }, &handler.date());
         self.take_handshake();
-        self.phase = Phase::Refusing;
+        self.set_phase(Phase::Refusing);
     }
 
     pub(super) fn take_handshake(&mut self) -> Option<Handshake> {

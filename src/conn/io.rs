@@ -1,8 +1,10 @@
 //! The border between the state machine and whoever handles what it says.
 
-use super::{Peer, Verdict};
+use super::{Peer, Rare, Standing, Verdict};
+use crate::config::{Compression, Rules};
 use crate::error::Violation;
 use crate::http::{Date, Head, Response};
+use crate::ws::deflate::{Context, Window, encode_compressed};
 use crate::ws::{Opcode, encode};
 use std::net::SocketAddr;
 
@@ -24,6 +26,8 @@ pub(crate) trait Handler<T> {
     fn pong(&mut self, io: Io<'_>, state: &mut T, payload: &[u8]);
     /// The moment has come that was asked for with [`Conn::pace`](super::Conn::pace).
     fn woken(&mut self, io: Io<'_>, state: &mut T);
+    /// The WebSocket that is about to be ready compresses, and keeps so many bytes for that.
+    fn compresses(&mut self, context_bytes: usize);
     /// A request was refused, by us or by the service.
     fn refused(&mut self, response: &Response, peer: SocketAddr);
     /// The peer's frames broke the protocol; the connection is being failed.
@@ -66,6 +70,15 @@ pub(crate) struct Io<'a> {
     /// The handler closes.
     close: &'a mut Option<CloseRequest>,
     peer: Peer,
+    deflate: Option<Deflate<'a>>,
+}
+
+/// How messages are compressed, where that was agreed on.
+#[derive(Debug)]
+struct Deflate<'a> {
+    compression: &'a Compression,
+    window: Window,
+    context: Option<&'a mut Context>,
 }
 
 /// A close that a handler asked for.
@@ -100,18 +113,27 @@ impl<'a> Io<'a> {
     pub(super) fn new(
         output: &'a mut Vec<u8>,
         close: &'a mut Option<CloseRequest>,
-        queued: usize,
-        queue_bytes_max: usize,
+        rules: &'a Rules,
         peer: Peer,
+        standing: Standing,
+        rare: &'a mut Option<Box<Rare>>,
     ) -> Self {
-        Self { output, queued, queue_bytes_max, close, peer }
+        let queued = rare.as_ref().map_or(0, |rare| rare.outbox.len());
+        let deflate = standing.window().zip(rules.compression.as_ref()).map(|(window, compression)| Deflate {
+            compression,
+            window,
+            context: rare.as_mut().and_then(|rare| rare.context.as_deref_mut()),
+        });
+        Self { output, queued, queue_bytes_max: rules.queue_bytes_max, close, peer, deflate }
     }
 
     /// The same for somebody else, for a while.
     #[cfg(feature = "centrifugo")]
     pub(crate) fn reborrow(&mut self) -> Io<'_> {
         let Self { queued, queue_bytes_max, peer, .. } = *self;
-        Io { output: self.output, queued, queue_bytes_max, close: self.close, peer }
+        let deflate =
+            self.deflate.as_mut().map(|deflate| Deflate { context: deflate.context.as_deref_mut(), ..*deflate });
+        Io { output: self.output, queued, queue_bytes_max, close: self.close, peer, deflate }
     }
 
     /// Queues a frame.
@@ -124,7 +146,12 @@ impl<'a> Io<'a> {
         if self.queued() + payload.len() + 10 > self.queue_bytes_max {
             return Err(SendError::QueueFull);
         }
-        encode(self.output, opcode, payload);
+        let is_sent = self.deflate.as_mut().is_some_and(|Deflate { compression, window, context }| {
+            encode_compressed(self.output, opcode, payload, (compression, *window), context.as_deref_mut())
+        });
+        if !is_sent {
+            encode(self.output, opcode, payload);
+        }
         Ok(())
     }
 

@@ -22,6 +22,7 @@ mod frames;
 mod handshake;
 mod io;
 mod request;
+mod standing;
 mod timer;
 
 pub(crate) use handshake::{Opening, Verdict};
@@ -33,7 +34,9 @@ use crate::http::{Date, Manner, Response};
 use crate::mem::Outbox;
 use crate::time::Tick;
 use crate::ws::Partial;
+use crate::ws::deflate::{Context, Window};
 use handshake::Handshake;
+use standing::Standing;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 
@@ -133,7 +136,7 @@ pub(crate) struct Conn<T> {
     /// When a byte last came; in `Paced` and `Emulated` when the service is called.
     last_seen: Tick,
     peer: Peer,
-    phase: Phase,
+    standing: Standing,
     pub(crate) state: Option<T>,
 }
 
@@ -154,6 +157,8 @@ struct Rare {
     ended: Option<Ended>,
     /// When a request in `Waiting` is answered whatever happened.
     until: Tick,
+    /// What its messages refer to, from when it opens until it ends: the metric counts on that.
+    context: Option<Box<Context>>,
     /// Bytes thrown away in `Lingering`.
     discarded: u32,
     /// The socket had something to read while a request waited for its answer, and was not read.
@@ -167,6 +172,7 @@ impl Rare {
             && self.outbox.is_empty()
             && self.pong.is_none()
             && self.ended.is_none()
+            && self.context.is_none()
             && self.discarded == 0
             && !self.unread
     }
@@ -175,12 +181,34 @@ impl Rare {
 impl<T> Conn<T> {
     /// A connection that was just accepted.
     pub(crate) fn new(peer: SocketAddr, now: Tick) -> Self {
-        Self { rare: None, last_seen: now, peer: peer.into(), phase: Phase::Head, state: None }
+        Self { rare: None, last_seen: now, peer: peer.into(), standing: Standing::new(Phase::Head), state: None }
     }
 
     /// Where it stands.
+    #[inline]
     pub(crate) fn phase(&self) -> Phase {
-        self.phase
+        self.standing.phase()
+    }
+
+    fn set_phase(&mut self, phase: Phase) {
+        self.standing.set_phase(phase);
+    }
+
+    /// The window of what it is sent compressed, if that was agreed on.
+    pub(crate) fn window(&self) -> Option<Window> {
+        self.standing.window()
+    }
+
+    /// A compressed message goes out that was not made for it alone.
+    pub(crate) fn interrupt_context(&mut self) {
+        if let Some(context) = self.rare.as_mut().and_then(|rare| rare.context.as_mut()) {
+            context.interrupt();
+        }
+    }
+
+    /// What its own streams take, in bytes.
+    pub(crate) fn context_bytes(&self) -> usize {
+        self.rare.as_ref().and_then(|rare| rare.context.as_ref()).map_or(0, |context| context.bytes())
     }
 
     /// Who is on the other side.
@@ -195,12 +223,12 @@ impl<T> Conn<T> {
 
     /// Whether it wants to be read: not while much waits to be written, nor while the service decides.
     pub(crate) fn wants_input(&self) -> bool {
-        !matches!(self.phase, Phase::Deciding | Phase::Waiting) && self.queued() < crate::limits::READ_PAUSE_BYTES
+        !matches!(self.phase(), Phase::Deciding | Phase::Waiting) && self.queued() < crate::limits::READ_PAUSE_BYTES
     }
 
     /// The socket has something to read, and is not read: if a request waits, that is remembered for when it is answered.
     pub(crate) fn pass_over(&mut self) {
-        if matches!(self.phase, Phase::Deciding | Phase::Waiting)
+        if matches!(self.phase(), Phase::Deciding | Phase::Waiting)
             && let Some(rare) = &mut self.rare
         {
             rare.unread = true;
@@ -243,7 +271,7 @@ impl<T> Conn<T> {
         rare.outbox.advance(count);
         if rare.outbox.is_empty() {
             if let Some(pong) = rare.pong.take()
-                && self.phase.is_open()
+                && self.phase().is_open()
             {
                 crate::ws::encode(output, crate::ws::Opcode::Pong, &pong);
             }
@@ -253,17 +281,17 @@ impl<T> Conn<T> {
 
     /// All that was queued has been written in `Refusing`, and our direction is shut.
     pub(crate) fn linger(&mut self) {
-        debug_assert_eq!(self.phase, Phase::Refusing);
-        self.phase = Phase::Lingering;
+        debug_assert_eq!(self.phase(), Phase::Refusing);
+        self.set_phase(Phase::Lingering);
     }
 
     /// The peer's direction has ended. `true`: what is queued may still go out; else there is nothing left to do.
     pub(crate) fn end_of_input(&mut self) -> bool {
-        match self.phase {
+        match self.phase() {
             // A client that only sends a request may half-close behind it and still read the answer.
             Phase::Finishing | Phase::Refusing => self.queued() > 0,
             Phase::Idle if self.queued() > 0 => {
-                self.phase = Phase::Finishing;
+                self.set_phase(Phase::Finishing);
                 true
             }
             _ => false,
@@ -288,13 +316,13 @@ impl<T> Conn<T> {
 
     /// The handler panicked: nothing it left half done is touched again.
     pub(crate) fn panicked(&mut self, output: &mut Vec<u8>, date: &Date) {
-        match self.phase {
+        match self.phase() {
             Phase::Head | Phase::Idle | Phase::Body | Phase::Deciding | Phase::Waiting => {
                 Response::from(Refused::Internal).write(output, Manner::LAST, date);
             }
             _ => self.close(Some(End::Panic.code()), Ended::new(End::Panic), output),
         }
-        self.phase = Phase::Refusing;
+        self.set_phase(Phase::Refusing);
         if let Some(rare) = &mut self.rare {
             (rare.handshake, rare.partial) = (None, None);
         }

@@ -1,7 +1,7 @@
 //! HTTP/1.1 requests, one after another (RFC 9112): heads, bodies, answers, until one of them is an upgrade.
 
 use super::handshake::Handshake;
-use super::{Conn, Emulated, Handler, Io, Outcome, Phase};
+use super::{Conn, Emulated, Handler, Outcome, Phase};
 use crate::config::Rules;
 use crate::error::Refused;
 use crate::http::{Body, Fields, Framing, Head, HeadScan, Manner, Response, Upgrade, wants_websocket};
@@ -28,15 +28,15 @@ impl<T> Conn<T> {
 
     /// Whether requests are there that wait for nothing but their turn.
     pub(crate) fn has_early(&self) -> bool {
-        self.phase == Phase::Idle
+        self.phase() == Phase::Idle
             && self.rare.as_ref().is_some_and(|rare| matches!(rare.handshake, Some(Handshake::Head { .. })))
     }
 
     /// Ends a connection between two requests, which its client has to expect at any time (section 9.6).
     pub(crate) fn end_idle(&mut self) {
-        debug_assert_eq!(self.phase, Phase::Idle);
+        debug_assert_eq!(self.phase(), Phase::Idle);
         self.take_handshake();
-        self.phase = Phase::Finishing;
+        self.set_phase(Phase::Finishing);
     }
 
     fn requests(
@@ -51,7 +51,7 @@ impl<T> Conn<T> {
         let mut at = 0;
         while at < input.len() {
             // Answers are no longer than what was asked for, but many: the rest waits until these have been read.
-            if self.phase == Phase::Idle && output.len() + self.queued() > READ_PAUSE_BYTES {
+            if self.phase() == Phase::Idle && output.len() + self.queued() > READ_PAUSE_BYTES {
                 let bytes = input[at..].to_vec();
                 return self.keep_handshake(Handshake::Head { bytes, scan: HeadScan::default() });
             }
@@ -59,12 +59,12 @@ impl<T> Conn<T> {
             match scan.advance(rest) {
                 Ok(Some(end)) => at += self.request(rest, end, now, rules, output, handler),
                 Ok(None) => {
-                    self.phase = Phase::Head;
+                    self.set_phase(Phase::Head);
                     return self.keep_handshake(Handshake::Head { bytes: rest.to_vec(), scan });
                 }
                 Err(refused) => return self.refuse(&refused.into(), false, output, handler),
             }
-            if self.phase != Phase::Idle {
+            if self.phase() != Phase::Idle {
                 return self.keep_rest(&input[at..]);
             }
             scan = HeadScan::default();
@@ -129,7 +129,7 @@ impl<T> Conn<T> {
         if expects_continue && rest.is_empty() {
             output.extend_from_slice(b"HTTP/1.1 100 Continue\r\n\r\n");
         }
-        self.phase = Phase::Body;
+        self.set_phase(Phase::Body);
         self.keep_handshake(Handshake::Body { head: bytes.to_vec(), body });
         Ok(rest.len())
     }
@@ -158,7 +158,7 @@ impl<T> Conn<T> {
         let Ok(head) = Head::parse(&bytes, &mut fields) else { unreachable!("it was parsed before") };
         self.answer_request(&head, &body.take(), now, rules, output, handler);
         let rest = &mut input[fed.consumed..];
-        if self.phase == Phase::Idle {
+        if self.phase() == Phase::Idle {
             self.requests(rest, HeadScan::default(), now, rules, output, handler);
         } else {
             self.keep_rest(rest);
@@ -179,7 +179,7 @@ impl<T> Conn<T> {
         match handler.request(head, body, self.peer()) {
             Outcome::Now(response) => self.respond(&response, manner, output, handler),
             Outcome::Later => {
-                self.phase = Phase::Deciding;
+                self.set_phase(Phase::Deciding);
                 self.keep_handshake(Handshake::Asked { manner, rest: Vec::new() });
             }
             Outcome::Open(emulated) => self.emulate(emulated, now, rules, output, handler),
@@ -197,14 +197,13 @@ impl<T> Conn<T> {
     ) {
         let Emulated { state, response, first } = emulated;
         response.begin(output, &handler.date());
-        (self.phase, self.last_seen) = (Phase::Emulated, now + rules.ping_interval);
-        let (mut close, queued, peer) = (None, self.queued(), self.peer);
-        let state = self.state.insert(state);
-        handler.ready(Io::new(output, &mut close, queued, rules.queue_bytes_max, peer), state);
-        if close.is_none() {
-            handler.binary(Io::new(output, &mut close, queued, rules.queue_bytes_max, peer), state, &first);
+        self.set_phase(Phase::Emulated);
+        self.last_seen = now + rules.ping_interval;
+        self.state = Some(state);
+        self.with_state(rules, output, |io, state| handler.ready(io, state));
+        if self.phase() == Phase::Emulated {
+            self.with_state(rules, output, |io, state| handler.binary(io, state, &first));
         }
-        self.close_if_asked(close, output);
     }
 
     fn respond(&mut self, response: &Response, manner: Manner, output: &mut Vec<u8>, handler: &mut impl Handler<T>) {
@@ -215,7 +214,7 @@ impl<T> Conn<T> {
             handler.refused(response, self.peer());
         }
         response.write(output, manner, &handler.date());
-        self.phase = Phase::Idle;
+        self.set_phase(Phase::Idle);
     }
 
     /// Keeps what came behind a request that waits for its answer.
@@ -230,12 +229,12 @@ impl<T> Conn<T> {
     pub(crate) fn is_pointless(&self) -> bool {
         let is_asked =
             || self.rare.as_ref().is_some_and(|rare| matches!(rare.handshake, Some(Handshake::Asked { .. })));
-        self.phase == Phase::Waiting || self.phase == Phase::Deciding && !is_asked()
+        self.phase() == Phase::Waiting || self.phase() == Phase::Deciding && !is_asked()
     }
 
     /// Takes the request that waits for its answer, if there is one.
     fn take_asked(&mut self) -> Option<(Manner, Vec<u8>)> {
-        if !matches!(self.phase, Phase::Deciding | Phase::Waiting) {
+        if !matches!(self.phase(), Phase::Deciding | Phase::Waiting) {
             return None;
         }
         match self.take_handshake() {
@@ -252,7 +251,7 @@ impl<T> Conn<T> {
     pub(crate) fn reply(&mut self, response: &Response, output: &mut Vec<u8>, handler: &mut impl Handler<T>) -> bool {
         let Some((manner, rest)) = self.take_asked() else { return false };
         self.respond(response, manner, output, handler);
-        if self.phase == Phase::Idle && !rest.is_empty() {
+        if self.phase() == Phase::Idle && !rest.is_empty() {
             self.keep_handshake(Handshake::Head { bytes: rest, scan: HeadScan::default() });
         }
         true
@@ -260,11 +259,11 @@ impl<T> Conn<T> {
 
     /// Lets a request wait on, until this moment at most.
     pub(crate) fn wait(&mut self, until: Tick) {
-        if self.phase == Phase::Deciding
+        if self.phase() == Phase::Deciding
             && let Some(rare) = &mut self.rare
         {
             rare.until = until;
-            self.phase = Phase::Waiting;
+            self.set_phase(Phase::Waiting);
         }
     }
 
@@ -274,13 +273,13 @@ impl<T> Conn<T> {
             return false;
         }
         output.extend_from_slice(head);
-        self.phase = Phase::Streaming;
+        self.set_phase(Phase::Streaming);
         true
     }
 
     /// Ends such an answer: what waits is still written.
     pub(crate) fn end_stream(&mut self) {
-        debug_assert_eq!(self.phase, Phase::Streaming);
-        self.phase = Phase::Finishing;
+        debug_assert_eq!(self.phase(), Phase::Streaming);
+        self.set_phase(Phase::Finishing);
     }
 }

@@ -8,6 +8,8 @@ use crate::mem::Rng;
 use crate::ws::{Event, Opcode, Role, decode, encode_masked};
 use std::time::Duration;
 
+mod deflate;
+
 const HEAD: &str = "GET /chat HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
                     Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n";
 
@@ -18,6 +20,7 @@ struct Echo {
     refused: Vec<u16>,
     violations: Vec<Violation>,
     messages: usize,
+    context_bytes: Vec<usize>,
     bodies: Vec<Vec<u8>>,
 }
 
@@ -63,6 +66,10 @@ impl Handler<()> for Echo {
 
     fn woken(&mut self, mut io: Io<'_>, (): &mut ()) {
         io.send(Opcode::Text, b"woken").expect("there is room");
+    }
+
+    fn compresses(&mut self, context_bytes: usize) {
+        self.context_bytes.push(context_bytes);
     }
 
     fn refused(&mut self, response: &Response, _: SocketAddr) {
@@ -157,12 +164,13 @@ impl Pair {
     /// The frames on the wire, as a client reads them.
     fn heard(&mut self) -> Vec<String> {
         let (mut wire, mut partial, mut at) = (std::mem::take(&mut self.wire), None, 0);
-        let rules = crate::ws::Rules { role: Role::Client, message_bytes_max: 1 << 24 };
+        let rules = crate::ws::Rules { role: Role::Client, message_bytes_max: 1 << 24, compression: true };
         let mut heard = Vec::new();
         while let Some(event) = decode(&mut partial, &mut wire, &mut at, rules).expect("the server keeps to the RFC") {
             heard.push(match event {
                 Event::Text(text) => text.to_owned(),
                 Event::Binary(bytes) => format!("{} bytes", bytes.len()),
+                Event::Compressed(_, bytes) => format!("compressed {bytes:x?}"),
                 Event::Ping(_) => "ping".into(),
                 Event::Pong(payload) => format!("pong {}", String::from_utf8_lossy(payload)),
                 Event::Close(close) => format!("close {:?} {}", close.code, close.reason),

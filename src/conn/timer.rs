@@ -18,7 +18,7 @@
 //!
 //! Activity only stamps the connection; a timer that fires and finds a newer stamp is armed again.
 
-use super::{Conn, Ended, Handler, Io, Phase};
+use super::{Conn, Ended, Handler, Phase};
 use crate::config::Rules;
 use crate::error::{End, Refused};
 use crate::mem::Rng;
@@ -35,9 +35,12 @@ impl<T> Conn<T> {
 
     /// Has an open connection's service called at that moment, instead of pinging it.
     pub(crate) fn pace(&mut self, until: Tick) {
-        match self.phase {
+        match self.phase() {
             Phase::Emulated => self.last_seen = until,
-            phase if phase.is_open() => (self.phase, self.last_seen) = (Phase::Paced, until),
+            phase if phase.is_open() => {
+                self.set_phase(Phase::Paced);
+                self.last_seen = until;
+            }
             _ => {}
         }
     }
@@ -47,7 +50,7 @@ impl<T> Conn<T> {
         if self.queued() > 0 {
             return now + rules.write_timeout;
         }
-        match self.phase {
+        match self.phase() {
             Phase::Head | Phase::Body => now + rules.head_timeout,
             Phase::Idle => self.last_seen + rules.idle_timeout,
             Phase::Deciding => now + rules.decision_timeout,
@@ -74,15 +77,15 @@ impl<T> Conn<T> {
             && !rare.outbox.is_empty()
         {
             let due = rare.moved + rules.write_timeout;
-            if self.phase != Phase::Closing && !due.is_due(now) {
+            if self.phase() != Phase::Closing && !due.is_due(now) {
                 return Some(due);
             }
             // It takes nothing, so a Close has no way to it.
             self.settle(Ended::new(End::WriteStall));
-            self.phase = Phase::Resetting;
+            self.set_phase(Phase::Resetting);
             return None;
         }
-        match self.phase {
+        match self.phase() {
             Phase::Head => self.refuse(&Refused::HeadTimeout.into(), false, output, handler),
             Phase::Body => self.refuse(&Refused::BodyTimeout.into(), false, output, handler),
             Phase::Idle => {
@@ -90,7 +93,7 @@ impl<T> Conn<T> {
                 if !due.is_due(now) {
                     return Some(due);
                 }
-                self.phase = Phase::Finishing;
+                self.set_phase(Phase::Finishing);
             }
             Phase::Deciding => self.refuse(&Refused::DecisionTimeout.into(), false, output, handler),
             Phase::Open => {
@@ -99,18 +102,15 @@ impl<T> Conn<T> {
                     return Some(due);
                 }
                 ws::encode(output, Opcode::Ping, &[]);
-                self.phase = Phase::Pinged;
+                self.set_phase(Phase::Pinged);
             }
             Phase::Paced | Phase::Emulated if !self.last_seen.is_due(now) => return Some(self.last_seen),
             Phase::Paced | Phase::Emulated => {
-                if self.phase == Phase::Paced {
-                    (self.phase, self.last_seen) = (Phase::Open, now);
+                if self.phase() == Phase::Paced {
+                    self.set_phase(Phase::Open);
+                    self.last_seen = now;
                 }
-                let (mut close, queued, peer) = (None, self.queued(), self.peer);
-                if let Some(state) = &mut self.state {
-                    handler.woken(Io::new(output, &mut close, queued, rules.queue_bytes_max, peer), state);
-                }
-                self.close_if_asked(close, output);
+                self.with_state(rules, output, |io, state| handler.woken(io, state));
             }
             Phase::Pinged => self.abort(Ended::new(End::PingTimeout), output),
             // A comment, for proxies that end what is silent (HTML, section 9.2.7).
@@ -119,8 +119,8 @@ impl<T> Conn<T> {
                 return Some(now + rules.ping_interval);
             }
             Phase::Waiting => self.refuse(&Refused::DecisionTimeout.into(), false, output, handler),
-            Phase::Lingering => self.phase = Phase::Finishing,
-            Phase::Closing | Phase::Finishing | Phase::Refusing | Phase::Resetting => self.phase = Phase::Resetting,
+            Phase::Lingering => self.set_phase(Phase::Finishing),
+            Phase::Closing | Phase::Finishing | Phase::Refusing | Phase::Resetting => self.set_phase(Phase::Resetting),
         }
         None
     }

@@ -6,6 +6,9 @@ use super::name::TopicName;
 use super::publication::Publication;
 #[cfg(feature = "centrifugo")]
 use crate::adapter::centrifugo::{codec::Format, emulation::Stream, push};
+use crate::config::Compression;
+use crate::ws::Opcode;
+use crate::ws::deflate::{Window, encode_compressed};
 use base64::engine::{Engine, general_purpose::STANDARD};
 use std::collections::BTreeMap;
 use std::sync::{Arc, OnceLock};
@@ -41,18 +44,55 @@ pub(crate) enum Encoding {
     /// The same in the body of a response.
     #[cfg(feature = "centrifugo")]
     CentrifugoStream(Stream),
+    /// One of those in a frame, compressed.
+    Compressed(Compressed),
+}
+
+/// A frame's encoding and a window for it, in one byte.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Compressed(u8);
+
+impl Compressed {
+    /// Those that are compressed, by number.
+    #[cfg(not(feature = "centrifugo"))]
+    const PLAIN: [Encoding; 2] = [Encoding::Frame, Encoding::JsonFrame];
+    #[cfg(feature = "centrifugo")]
+    const PLAIN: [Encoding; 4] =
+        [Encoding::Frame, Encoding::JsonFrame, Encoding::CentrifugoJson, Encoding::CentrifugoProtobuf];
+
+    /// How many there are.
+    const COUNT: usize = 2 * Self::PLAIN.len();
+
+    fn plain(self) -> Encoding {
+        Self::PLAIN[usize::from(self.0) / 2]
+    }
+
+    fn window(self) -> Window {
+        if self.0.is_multiple_of(2) { Window::Small } else { Window::Full }
+    }
 }
 
 impl Encoding {
     /// Whether a session sees to it that its client knows where it stands.
     pub(crate) fn is_of_a_session(self) -> bool {
-        !matches!(self, Self::Frame | Self::JsonFrame | Self::Event | Self::Element)
+        !matches!(self.plain(), Self::Frame | Self::JsonFrame | Self::Event | Self::Element)
+    }
+
+    /// The same for a connection that compresses.
+    pub(crate) fn compressed(self, window: Window) -> Self {
+        let found = Compressed::PLAIN.iter().position(|plain| *plain == self);
+        found.map_or(self, |at| Self::Compressed(Compressed(2 * at as u8 + u8::from(window == Window::Full))))
+    }
+
+    /// The same as it is before it is compressed.
+    fn plain(self) -> Self {
+        if let Self::Compressed(compressed) = self { compressed.plain() } else { self }
     }
 
     /// How a gap is said; `None` where there is no place for it: a bare frame is a message.
     pub(crate) fn gap(self, gap: &Gap) -> Option<Vec<u8>> {
-        match self {
-            Self::Frame => None,
+        match self.plain() {
+            Self::Frame | Self::Compressed(_) => None,
             Self::JsonFrame => Some(framed(OPCODE_TEXT, gap.json().as_bytes())),
             Self::Event => Some(format!("event: gap\nid: {}\ndata: {}\n\n", gap.resumed, gap.json()).into_bytes()),
             Self::Element => Some(gap.json().into_bytes()),
@@ -108,6 +148,8 @@ pub(crate) enum Change {
 /// What a publisher says about a message, for protocols that pass it on: names and values.
 pub(crate) type Tags = BTreeMap<String, String>;
 
+type CompressedFrames = [OnceLock<Arc<[u8]>>; Compressed::COUNT];
+
 #[cfg(feature = "centrifugo")]
 type Streams = [OnceLock<Arc<[u8]>>; Stream::COUNT];
 
@@ -137,6 +179,8 @@ pub(crate) struct Message {
     /// Those for the bodies of responses, which few topics need.
     #[cfg(feature = "centrifugo")]
     streams: OnceLock<Box<Streams>>,
+    /// Those for connections that compress.
+    compressed: OnceLock<Box<CompressedFrames>>,
 }
 
 impl Message {
@@ -168,6 +212,7 @@ impl Message {
             encodings: Default::default(),
             #[cfg(feature = "centrifugo")]
             streams: OnceLock::new(),
+            compressed: OnceLock::new(),
         }
     }
 
@@ -178,16 +223,17 @@ impl Message {
         self.payload.len() + tags + Self::OVERHEAD_BYTES
     }
 
-    /// The message as it leaves: made on first use, by whichever thread is first.
-    pub(crate) fn encoded(&self, encoding: Encoding) -> &[u8] {
+    /// The message as it leaves: made on first use, by whichever thread is first. `compression` is the server's, the same
+    /// each time.
+    pub(crate) fn encoded(&self, encoding: Encoding, compression: Option<&Compression>) -> &[u8] {
         match encoding {
-            Encoding::Element => payload_of(self.shared(Encoding::JsonFrame)),
-            _ => self.shared(encoding),
+            Encoding::Element => payload_of(self.shared(Encoding::JsonFrame, compression)),
+            _ => self.shared(encoding, compression),
         }
     }
 
     /// The same to be kept: the message may leave its topic meanwhile. An element has no bytes of its own; its frame is given.
-    pub(crate) fn shared(&self, encoding: Encoding) -> &Arc<[u8]> {
+    pub(crate) fn shared(&self, encoding: Encoding, compression: Option<&Compression>) -> &Arc<[u8]> {
         match encoding {
             Encoding::Frame => self.stored(0, Self::frame),
             Encoding::JsonFrame | Encoding::Element => {
@@ -201,7 +247,20 @@ impl Message {
             #[cfg(feature = "centrifugo")]
             Encoding::CentrifugoStream(stream) => self.streams.get_or_init(Box::default)[stream.index()]
                 .get_or_init(|| stream.frame(&push::of_message(stream.format(), self)).into()),
+            Encoding::Compressed(compressed) => self.compressed.get_or_init(Box::default)[usize::from(compressed.0)]
+                .get_or_init(|| self.compress(compressed, compression)),
         }
+    }
+
+    /// A frame compressed, or as it is if it is too short for that or would not get shorter.
+    fn compress(&self, compressed: Compressed, compression: Option<&Compression>) -> Arc<[u8]> {
+        let plain = self.shared(compressed.plain(), None);
+        let opcode = if plain[0] & 0x0F == OPCODE_BINARY { Opcode::Binary } else { Opcode::Text };
+        let mut out = Vec::new();
+        let is_shorter = compression.is_some_and(|compression| {
+            encode_compressed(&mut out, opcode, payload_of(plain), (compression, compressed.window()), None)
+        });
+        if is_shorter { out.into() } else { Arc::clone(plain) }
     }
 
     fn stored(&self, at: usize, encode: impl FnOnce(&Self) -> Vec<u8>) -> &Arc<[u8]> {
@@ -308,7 +367,7 @@ mod tests {
     }
 
     fn text(message: &Message, encoding: Encoding) -> &str {
-        std::str::from_utf8(message.encoded(encoding)).unwrap()
+        std::str::from_utf8(message.encoded(encoding, None)).unwrap()
     }
 
     /// An event as an EventSource sees it: (last event id, type, data).
@@ -351,10 +410,10 @@ mod tests {
             (0x1_0000, &[0x82, 127, 0, 0, 0, 0, 0, 1, 0, 0]),
         ] {
             let payload = vec![0xfe; len];
-            assert_eq!(message(Kind::Bytes, &payload).encoded(Encoding::Frame), [header, &payload].concat());
+            assert_eq!(message(Kind::Bytes, &payload).encoded(Encoding::Frame, None), [header, &payload].concat());
         }
-        assert_eq!(message(Kind::Text, b"hi").encoded(Encoding::Frame), b"\x81\x02hi");
-        assert_eq!(message(Kind::Json, b"{}").encoded(Encoding::Frame), b"\x81\x02{}");
+        assert_eq!(message(Kind::Text, b"hi").encoded(Encoding::Frame, None), b"\x81\x02hi");
+        assert_eq!(message(Kind::Json, b"{}").encoded(Encoding::Frame, None), b"\x81\x02{}");
     }
 
     #[test]
@@ -371,9 +430,9 @@ mod tests {
     fn a_json_frame_is_a_text_frame_of_the_element_at_every_length() {
         for len in (0..200).chain(65_480..65_540) {
             let message = message(Kind::Text, &vec![b'x'; len]);
-            let element = message.encoded(Encoding::Element);
+            let element = message.encoded(Encoding::Element, None);
             assert_eq!(element, format!("{{\"id\":\"abcdefgh-7\",\"data\":\"{}\"}}", "x".repeat(len)).as_bytes());
-            assert_eq!(message.encoded(Encoding::JsonFrame), framed(OPCODE_TEXT, element));
+            assert_eq!(message.encoded(Encoding::JsonFrame, None), framed(OPCODE_TEXT, element));
         }
     }
 
@@ -381,9 +440,39 @@ mod tests {
     fn an_encoding_is_made_once() {
         let message = message(Kind::Text, b"once");
         for encoding in [Encoding::Frame, Encoding::JsonFrame, Encoding::Event, Encoding::Element] {
-            assert_eq!(message.encoded(encoding).as_ptr(), message.encoded(encoding).as_ptr());
+            assert_eq!(message.encoded(encoding, None).as_ptr(), message.encoded(encoding, None).as_ptr());
         }
         assert_eq!(message.size(), 4 + Message::OVERHEAD_BYTES);
+    }
+
+    #[test]
+    fn a_compressed_frame_is_made_once_a_window_and_shared_even_if_it_is_not_compressed() {
+        let compression = &Compression::default().message_bytes_min(50);
+        let mut forms = vec![Encoding::Frame, Encoding::JsonFrame];
+        #[cfg(feature = "centrifugo")]
+        forms.extend([Encoding::CentrifugoJson, Encoding::CentrifugoProtobuf]);
+        let (long, short) = (message(Kind::Text, &b"again and ".repeat(40)), message(Kind::Bytes, b"short"));
+        let mut made: Vec<*const u8> = Vec::new();
+        for (form, window) in forms.iter().flat_map(|form| [(*form, Window::Small), (*form, Window::Full)]) {
+            let encoding = form.compressed(window);
+            assert_eq!((encoding.plain(), encoding.is_of_a_session()), (form, form.is_of_a_session()));
+            let (plain, packed) = (long.shared(form, None), long.shared(encoding, Some(compression)));
+            assert_eq!(packed[0], plain[0] | 0x40, "the bit of a compressed message");
+            assert!(packed.len() < plain.len() / 2);
+            assert_eq!(packed.as_ptr(), long.shared(encoding, Some(compression)).as_ptr());
+            made.extend([plain.as_ptr(), packed.as_ptr()]);
+            let mut read = Vec::new();
+            crate::ws::deflate::inflate(payload_of(packed), 1000, None, &mut read).unwrap();
+            assert_eq!(read, payload_of(plain));
+            if form == Encoding::Frame {
+                assert!(Arc::ptr_eq(short.shared(encoding, Some(compression)), short.shared(form, None)));
+            }
+        }
+        made.sort_unstable();
+        made.dedup();
+        assert_eq!(made.len(), 3 * forms.len(), "one plain and two compressed of each");
+        assert_eq!(Encoding::Event.compressed(Window::Full), Encoding::Event);
+        assert_eq!(size_of::<Encoding>(), 2);
     }
 
     #[test]

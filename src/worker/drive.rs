@@ -386,6 +386,7 @@ impl<S: Service, K: Kernel> Worker<S, K> {
         }
         let metrics = &self.shared.ports[usize::from(self.index)].metrics;
         gauge(metrics, entry.conn.phase()).sub(1);
+        metrics.context_bytes.sub(entry.conn.context_bytes() as u64);
         if let Some(state) = entry.conn.state.take() {
             let Ended { end, code, reason, clean } = entry.conn.ended().unwrap_or_else(|| Ended::new(End::PeerGone));
             metrics.ended.count(end as usize);
@@ -442,7 +443,7 @@ impl<S: Service, K: Kernel> Worker<S, K> {
     /// A frame from another thread. A client for which too much waits is closed rather than left out.
     pub(super) fn send_frame(&mut self, id: ConnId, frame: &[u8]) {
         let metrics = Arc::clone(&self.shared);
-        let queue_bytes_max = self.rules.queue_bytes_max;
+        let (queue_bytes_max, compression) = (self.rules.queue_bytes_max, self.rules.compression);
         self.on_open(id, |conn, output| {
             if !conn.phase().is_open() || conn.phase() == Phase::Emulated {
                 return; // there is no place for a frame
@@ -450,7 +451,7 @@ impl<S: Service, K: Kernel> Worker<S, K> {
             if conn.queued() + output.len() + frame.len() > queue_bytes_max {
                 return conn.abort(Ended::new(End::SlowReader), output);
             }
-            output.extend_from_slice(frame);
+            conn.frame(frame, compression.as_ref(), output);
             metrics.ports[usize::from(id.worker)].metrics.frames_out.add(1);
         });
     }

@@ -176,16 +176,18 @@ impl<S: Service, K: Kernel> Worker<S, K> {
     fn send_suffix(&mut self, place: Place, Subscriber { cursor: from, slot, encoding, .. }: Subscriber) -> Sent {
         let local = &mut self.topics.locals[place.topic as usize];
         let (Some(copy), Some(entry)) = (&local.copy, self.table.at(slot)) else { return Sent::Stopped };
+        let compression = self.rules.compression.as_ref();
+        entry.conn.interrupt_context();
         let suffix = copy.after(from);
         let bytes = match suffix.clone().next() {
-            Some(only) if suffix.len() == 1 => only.encoded(encoding),
+            Some(only) if suffix.len() == 1 => only.encoded(encoding, compression),
             _ => {
                 let head = copy.head();
                 let key = Some((head.epoch, from, head.offset, encoding));
                 if self.joined.key != key {
                     self.joined.bytes.clear();
                     for message in suffix.clone() {
-                        let bytes = message.encoded(encoding);
+                        let bytes = message.encoded(encoding, compression);
                         if !self.joined.bytes.is_empty() && self.joined.bytes.len() + bytes.len() > JOINED_BYTES_MAX {
                             break;
                         }
@@ -210,7 +212,7 @@ impl<S: Service, K: Kernel> Worker<S, K> {
         let (is_full, mut left) = (sent < bytes.len(), sent);
         let cursor = &mut local.subscribers[place.index as usize].cursor;
         for message in suffix {
-            let bytes = message.encoded(encoding);
+            let bytes = message.encoded(encoding, compression);
             if left < bytes.len() && !is_full {
                 break; // what was joined ends here
             }
@@ -219,7 +221,7 @@ impl<S: Service, K: Kernel> Worker<S, K> {
             if left < bytes.len() {
                 // The socket is full in the midst of this message, or right before it: this one it gets whatever happens.
                 let tick = self.now.tick();
-                entry.conn.share(Arc::clone(message.shared(encoding)), left, tick);
+                entry.conn.share(Arc::clone(message.shared(encoding, compression)), left, tick);
                 let deadline = entry.conn.deadline(tick, &self.rules);
                 self.wheel.arm(&mut self.table, slot, deadline);
                 return Sent::Stopped;
@@ -245,8 +247,10 @@ impl<S: Service, K: Kernel> Worker<S, K> {
         }
         let Some(entry) = self.table.at(slot).filter(|entry| entry.conn.queued() == 0) else { return };
         let metrics = &self.shared.ports[usize::from(self.index)].metrics;
+        let compression = self.rules.compression.as_ref();
+        entry.conn.interrupt_context();
         for message in messages {
-            let bytes = message.encoded(encoding);
+            let bytes = message.encoded(encoding, compression);
             let sent = match self.kernel.send(&entry.socket, bytes) {
                 Ok(sent) => sent,
                 Err(error) if matches!(error.kind(), ErrorKind::Interrupted | ErrorKind::WouldBlock) => return,
@@ -257,7 +261,7 @@ impl<S: Service, K: Kernel> Worker<S, K> {
             if sent < bytes.len() {
                 if sent > 0 {
                     let tick = self.now.tick();
-                    entry.conn.share(Arc::clone(message.shared(encoding)), sent, tick);
+                    entry.conn.share(Arc::clone(message.shared(encoding, compression)), sent, tick);
                     let deadline = entry.conn.deadline(tick, &self.rules);
                     self.wheel.arm(&mut self.table, slot, deadline);
                 }

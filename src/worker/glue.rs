@@ -121,6 +121,11 @@ impl<S: Service> Handler<S::State> for Glue<'_, S> {
         self.serve(io, state, S::woken);
     }
 
+    fn compresses(&mut self, context_bytes: usize) {
+        self.metrics.compressed.add(1);
+        self.metrics.context_bytes.add(context_bytes as u64);
+    }
+
     fn refused(&mut self, response: &Response, peer: SocketAddr) {
         let Some(refused) = response.refused() else {
             return;

@@ -108,12 +108,14 @@ impl<S: Service, K: Kernel> Worker<S, K> {
     /// Makes a connection a subscriber, if it still waits for that. Its number among the connection's subscriptions.
     fn place(&mut self, id: ConnId, topic: u32, cursor: u64, reply: Reply) -> Option<u16> {
         let encoding = reply.encoding()?;
-        let phase = self.table.find(id.slot, id.serial)?.conn.phase();
+        let conn = &self.table.find(id.slot, id.serial)?.conn;
+        let (phase, window) = (conn.phase(), conn.window());
         let nth = match reply {
             Reply::Subscribe { ticket, .. } if phase.is_open() => self.asked_with(id, ticket)?,
             Reply::Open(_) | Reply::Stream | Reply::Poll { .. } if phase == Phase::Deciding => 0,
             _ => return None,
         };
+        let encoding = window.map_or(encoding, |window| encoding.compressed(window));
         let place = self.topics.subscribe(topic, Subscriber { cursor, slot: id.slot, nth, encoding });
         self.table.set_subscription(id.slot, nth, Some(Subscription::Placed(place)));
         Some(nth)

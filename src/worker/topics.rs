@@ -127,7 +127,7 @@ pub(super) fn array<'a>(
         if body.len() > 1 {
             body.push(b',');
         }
-        body.extend_from_slice(message.encoded(Encoding::Element));
+        body.extend_from_slice(message.encoded(Encoding::Element, None));
         cursor = message.cursor;
     }
     body.extend_from_slice(b"]\n");

@@ -35,6 +35,17 @@ pub struct Rules {
     pub role: Role,
     /// Longest message, in bytes of payload; also the sum of its fragments.
     pub message_bytes_max: usize,
+    /// Whether permessage-deflate was agreed on: then a message may be compressed.
+    pub compression: bool,
+}
+
+impl Rules {
+    /// Longest payload of a message of that kind. What cannot be compressed grows a little when it is all the same: by an
+    /// eighth at worst, in the fixed code of DEFLATE (RFC 1951, section 3.2.6). What it says is bounded when it is inflated.
+    fn payload_bytes_max(&self, compressed: bool) -> usize {
+        let max = self.message_bytes_max;
+        if compressed { max.saturating_add(max / 8 + 64) } else { max }
+    }
 }
 
 /// What a peer said. Payloads are unmasked and borrowed from the input or from [`Partial`].
@@ -44,6 +55,8 @@ pub enum Event<'a> {
     Text(&'a str),
     /// A whole message of bytes.
     Binary(&'a [u8]),
+    /// A whole message as it was compressed, of text or of bytes: to be inflated, and text to be checked then.
+    Compressed(Opcode, &'a [u8]),
     /// To be answered with a pong of the same payload (section 5.5.2).
     Ping(&'a [u8]),
     /// An answer, or unsolicited (section 5.5.3).
@@ -81,6 +94,25 @@ struct Frame {
 enum Kind {
     Text,
     Binary,
+    CompressedText,
+    CompressedBinary,
+}
+
+impl Kind {
+    /// Of the message that a frame begins.
+    fn of(header: &Header) -> Option<Self> {
+        Some(match (header.opcode, header.compressed) {
+            (Opcode::Text, false) => Self::Text,
+            (Opcode::Binary, false) => Self::Binary,
+            (Opcode::Text, true) => Self::CompressedText,
+            (Opcode::Binary, true) => Self::CompressedBinary,
+            _ => return None,
+        })
+    }
+
+    fn is_compressed(self) -> bool {
+        matches!(self, Self::CompressedText | Self::CompressedBinary)
+    }
 }
 
 impl Default for Partial {
@@ -129,7 +161,7 @@ pub fn decode<'a>(
     }
     if partial.is_none() {
         let rest = &input[*at..];
-        if let Some((header, header_length)) = Header::parse(rest)? {
+        if let Some((header, header_length)) = Header::parse(rest, rules.compression)? {
             check(&header, None, 0, rules)?;
             let whole = rest.len() - header_length >= header.length as usize;
             if whole && header.fin {
@@ -139,6 +171,9 @@ pub fn decode<'a>(
                 let payload = &mut input[start..end];
                 if let Some(key) = header.mask {
                     unmask(payload, key, 0);
+                }
+                if header.compressed {
+                    return Ok(Some(Event::Compressed(header.opcode, payload)));
                 }
                 return event(header.opcode, payload).map(Some);
             }
@@ -163,7 +198,8 @@ fn check(header: &Header, under_way: Option<Kind>, so_far: usize, rules: Rules) 
         (Opcode::Text | Opcode::Binary, Some(_)) => return Err(Violation::ContinuationExpected),
         _ => {}
     }
-    let room = rules.message_bytes_max - so_far;
+    let compressed = under_way.map_or(header.compressed, Kind::is_compressed);
+    let room = rules.payload_bytes_max(compressed) - so_far;
     if header.length > room as u64 { Err(Violation::MessageTooBig) } else { Ok(()) }
 }
 
@@ -228,14 +264,10 @@ fn resume<'a>(
 fn read_header(partial: &mut Partial, input: &[u8], at: &mut usize, rules: Rules) -> Result<bool, Violation> {
     loop {
         let known = usize::from(partial.header_length);
-        if let Some((header, length)) = Header::parse(&partial.header[..known])? {
+        if let Some((header, length)) = Header::parse(&partial.header[..known], rules.compression)? {
             debug_assert_eq!(length, known, "a header is taken byte by byte");
             check(&header, partial.kind, partial.message.len(), rules)?;
-            match header.opcode {
-                Opcode::Text => partial.kind = Some(Kind::Text),
-                Opcode::Binary => partial.kind = Some(Kind::Binary),
-                _ => {}
-            }
+            partial.kind = Kind::of(&header).or(partial.kind);
             partial.header_length = 0;
             partial.frame = Some(Frame { header, received: 0 });
             return Ok(true);
@@ -262,9 +294,11 @@ fn append(message: &mut Vec<u8>, chunk: &[u8], announced: usize) {
 
 /// Hands out the message that has become whole, and leaves `partial` to be dropped by the next call.
 fn finish(partial: &mut Partial) -> Result<Event<'_>, Violation> {
-    let kind = partial.kind.take();
-    if kind == Some(Kind::Binary) {
-        return Ok(Event::Binary(&partial.message));
+    match partial.kind.take() {
+        Some(Kind::Binary) => return Ok(Event::Binary(&partial.message)),
+        Some(Kind::CompressedText) => return Ok(Event::Compressed(Opcode::Text, &partial.message)),
+        Some(Kind::CompressedBinary) => return Ok(Event::Compressed(Opcode::Binary, &partial.message)),
+        Some(Kind::Text) | None => {}
     }
     if !partial.utf8.is_whole() {
         return Err(Violation::InvalidUtf8);
@@ -279,13 +313,15 @@ mod tests {
     use super::*;
     use crate::mem::Rng;
 
-    const RULES: Rules = Rules { role: Role::Server, message_bytes_max: 1000 };
+    const RULES: Rules = Rules { role: Role::Server, message_bytes_max: 1000, compression: false };
+    const COMPRESSION: Rules = Rules { compression: true, ..RULES };
 
     /// An event that owns what it borrowed, or the violation that ended the stream.
     #[derive(Clone, Debug, PartialEq, Eq)]
     enum Seen {
         Text(String),
         Binary(Vec<u8>),
+        Compressed(Opcode, Vec<u8>),
         Ping(Vec<u8>),
         Pong(Vec<u8>),
         Close(Option<u16>, String),
@@ -296,6 +332,7 @@ mod tests {
         match event {
             Event::Text(text) => Seen::Text(text.to_owned()),
             Event::Binary(bytes) => Seen::Binary(bytes.to_vec()),
+            Event::Compressed(opcode, bytes) => Seen::Compressed(opcode, bytes.to_vec()),
             Event::Ping(bytes) => Seen::Ping(bytes.to_vec()),
             Event::Pong(bytes) => Seen::Pong(bytes.to_vec()),
             Event::Close(close) => Seen::Close(close.code, close.reason.to_owned()),
@@ -303,14 +340,14 @@ mod tests {
     }
 
     /// Feeds `stream` in pieces whose lengths `cut` gives.
-    fn feed(stream: &[u8], mut cut: impl FnMut(usize) -> usize) -> Vec<Seen> {
+    fn feed(stream: &[u8], rules: Rules, mut cut: impl FnMut(usize) -> usize) -> Vec<Seen> {
         let (mut partial, mut seen, mut rest) = (None, Vec::new(), stream);
         while !rest.is_empty() {
             let (piece, left) = rest.split_at(cut(rest.len()).clamp(1, rest.len()));
             rest = left;
             let (mut piece, mut at) = (piece.to_vec(), 0);
             loop {
-                match decode(&mut partial, &mut piece, &mut at, RULES) {
+                match decode(&mut partial, &mut piece, &mut at, rules) {
                     Ok(Some(event)) => seen.push(own(event)),
                     Ok(None) => break,
                     Err(violation) => {
@@ -325,10 +362,10 @@ mod tests {
     }
 
     /// The oracle: reads a whole stream with the RFC beside it, allocating as it likes.
-    fn naive(stream: &[u8]) -> Vec<Seen> {
-        let (mut seen, mut at, mut under_way) = (Vec::new(), 0, None::<(Opcode, Vec<u8>)>);
+    fn naive(stream: &[u8], rules: Rules) -> Vec<Seen> {
+        let (mut seen, mut at, mut under_way) = (Vec::new(), 0, None::<(Opcode, bool, Vec<u8>)>);
         let result = loop {
-            let (header, length) = match Header::parse(&stream[at..]) {
+            let (header, length) = match Header::parse(&stream[at..], rules.compression) {
                 Ok(Some(found)) => found,
                 Ok(None) => break Ok(()),
                 Err(violation) => break Err(violation),
@@ -342,8 +379,11 @@ mod tests {
                     (false, true) => break Err(Violation::ContinuationExpected),
                     _ => {}
                 }
-                let so_far = under_way.as_ref().map_or(0, |(_, message)| message.len());
-                if so_far as u64 + header.length > RULES.message_bytes_max as u64 {
+                let (compressed, so_far) = under_way
+                    .as_ref()
+                    .map_or((header.compressed, 0), |(_, compressed, message)| (*compressed, message.len()));
+                let max = if compressed { 1000 + 125 + 64 } else { 1000 };
+                if so_far as u64 + header.length > max {
                     break Err(Violation::MessageTooBig);
                 }
             }
@@ -362,18 +402,21 @@ mod tests {
                 }
                 continue;
             }
-            let (opcode, message) = under_way.get_or_insert((header.opcode, Vec::new()));
+            let (opcode, compressed, message) = under_way.get_or_insert((header.opcode, header.compressed, Vec::new()));
             message.extend_from_slice(&payload);
             let text = std::str::from_utf8(message);
             let hopeless = text.is_err_and(|error| error.error_len().is_some() || (whole && header.fin));
-            if *opcode == Opcode::Text && hopeless {
+            if *opcode == Opcode::Text && !*compressed && hopeless {
                 break Err(Violation::InvalidUtf8);
             }
             if !whole {
                 break Ok(());
             }
             if header.fin {
-                seen.push(event(*opcode, message).map_or_else(Seen::Violation, own));
+                seen.push(match compressed {
+                    true => Seen::Compressed(*opcode, message.clone()),
+                    false => event(*opcode, message).map_or_else(Seen::Violation, own),
+                });
                 under_way = None;
             }
         };
@@ -381,7 +424,8 @@ mod tests {
         seen
     }
 
-    /// A stream of frames, mostly well-formed, with a bit flipped now and then.
+    /// A stream of frames, mostly well-formed, with a bit flipped now and then; some begin a compressed message, or say so
+    /// where they must not.
     fn random_stream(rng: &mut Rng) -> Vec<u8> {
         let mut stream = Vec::new();
         let mut inside = false;
@@ -392,11 +436,12 @@ mod tests {
                 (false, true) => Opcode::Continuation,
                 (false, false) => [Opcode::Text, Opcode::Binary][rng.below(2) as usize],
             };
-            let length = match rng.below(5) {
+            let length = match rng.below(6) {
                 0 => 0,
                 1 => rng.below(4),
                 2 => 120 + rng.below(10),
-                _ => rng.below(400),
+                3 => rng.below(400),
+                _ => 100 * rng.below(14),
             } as usize;
             let payload: Vec<u8> = match opcode {
                 Opcode::Close => [&[3, 0xE8][..], b"bye"].concat(),
@@ -408,6 +453,9 @@ mod tests {
                 encode(&mut stream, opcode, &payload); // not masked
             } else {
                 encode_masked(&mut stream, opcode, &payload, (rng.next() as u32).to_ne_bytes());
+            }
+            if rng.below(if control || opcode == Opcode::Continuation { 60 } else { 3 }) == 0 {
+                stream[start] |= 0x40;
             }
             if !control {
                 inside = rng.below(3) == 0;
@@ -425,18 +473,37 @@ mod tests {
 
     #[test]
     fn whole_is_byte_by_byte_is_random_splits_is_naive() {
-        for seed in 0..20_000 {
+        for seed in 0..10_000 {
             let mut rng = Rng::new(seed);
             let stream = random_stream(&mut rng);
-            let expected = naive(&stream);
-            assert_eq!(feed(&stream, |rest| rest), expected, "seed {seed}, whole");
-            assert_eq!(feed(&stream, |_| 1), expected, "seed {seed}, byte by byte");
-            assert_eq!(
-                feed(&stream, |rest| 1 + rng.below(rest as u64) as usize),
-                expected,
-                "seed {seed}, random splits"
-            );
+            for rules in [RULES, COMPRESSION] {
+                let expected = naive(&stream, rules);
+                assert_eq!(feed(&stream, rules, |rest| rest), expected, "seed {seed}, whole");
+                assert_eq!(feed(&stream, rules, |_| 1), expected, "seed {seed}, byte by byte");
+                let random = feed(&stream, rules, |rest| 1 + rng.below(rest as u64) as usize);
+                assert_eq!(random, expected, "seed {seed}, random splits");
+            }
         }
+    }
+
+    #[test]
+    fn a_compressed_message_comes_out_as_it_is_and_only_if_that_was_agreed_on() {
+        let mut stream = Vec::new();
+        encode_masked(&mut stream, Opcode::Text, b"\xFF\xFE", [1, 2, 3, 4]);
+        stream[0] |= 0x40;
+        let one = Seen::Compressed(Opcode::Text, b"\xFF\xFE".to_vec());
+        assert_eq!(feed(&stream, COMPRESSION, |rest| rest), [one]);
+        assert_eq!(feed(&stream[..1], RULES, |rest| rest), [Seen::Violation(Violation::ReservedBits)]);
+        // A ping may stand between its fragments, and only the first says that it is compressed.
+        stream[0] &= 0x7F;
+        encode_masked(&mut stream, Opcode::Ping, b"", [1, 2, 3, 4]);
+        let before = stream.len();
+        encode_masked(&mut stream, Opcode::Continuation, b"\xFD", [1, 2, 3, 4]);
+        let whole = Seen::Compressed(Opcode::Text, b"\xFF\xFE\xFD".to_vec());
+        assert_eq!(feed(&stream, COMPRESSION, |_| 1), [Seen::Ping(Vec::new()), whole]);
+        stream[before] |= 0x40;
+        let refused = Seen::Violation(Violation::ReservedBits);
+        assert_eq!(feed(&stream, COMPRESSION, |rest| rest), [Seen::Ping(Vec::new()), refused]);
     }
 
     #[test]
@@ -450,7 +517,7 @@ mod tests {
 
     #[test]
     fn memory_grows_with_bytes_received_not_announced() {
-        let rules = Rules { role: Role::Server, message_bytes_max: usize::MAX / 2 };
+        let rules = Rules { role: Role::Server, message_bytes_max: usize::MAX / 2, ..RULES };
         let mut partial = None;
         let mut header = vec![0x82, 0xFF, 0x3F, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
         assert_eq!(decode(&mut partial, &mut header, &mut 0, rules), Ok(None));

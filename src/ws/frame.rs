@@ -53,6 +53,8 @@ impl Opcode {
 pub struct Header {
     /// Whether it is the last frame of its message.
     pub fin: bool,
+    /// Whether its message is compressed (RSV1; RFC 7692, section 6).
+    pub compressed: bool,
     /// What the frame is.
     pub opcode: Opcode,
     /// The masking key, if the payload is masked.
@@ -64,14 +66,16 @@ pub struct Header {
 impl Header {
     /// Reads a header from the start of `bytes`: with it its own length in bytes, or `None` when it is not
     /// all there. What is wrong is said at the first byte that shows it, and in the order of the bytes, so
-    /// that it does not depend on how the input was cut.
+    /// that it does not depend on how the input was cut. Whether messages may be compressed was agreed on or not.
     #[inline]
-    pub fn parse(bytes: &[u8]) -> Result<Option<(Self, usize)>, Violation> {
+    pub fn parse(bytes: &[u8], compression: bool) -> Result<Option<(Self, usize)>, Violation> {
         let Some(&first) = bytes.first() else {
             return Ok(None);
         };
         let fin = first & 0x80 != 0;
-        if first & 0x70 != 0 {
+        let compressed = first & RSV1 != 0;
+        // Only the first frame of a message says that the message is compressed (RFC 7692, section 6.1).
+        if first & 0x70 != 0 && !(compression && first & 0x70 == RSV1 && matches!(first & 0x0F, 1 | 2)) {
             return Err(Violation::ReservedBits);
         }
         let opcode = Opcode::from_bits(first & 0x0F).ok_or(Violation::ReservedOpcode)?;
@@ -112,20 +116,23 @@ impl Header {
             short => (u64::from(short), 2),
         };
         if second & 0x80 == 0 {
-            return Ok(Some((Self { fin, opcode, mask: None, length }, at)));
+            return Ok(Some((Self { fin, compressed, opcode, mask: None, length }, at)));
         }
         let Some(key) = bytes.get(at..at + 4) else {
             return Ok(None);
         };
         let mask = Some([key[0], key[1], key[2], key[3]]);
-        Ok(Some((Self { fin, opcode, mask, length }, at + 4)))
+        Ok(Some((Self { fin, compressed, opcode, mask, length }, at + 4)))
     }
 }
 
+const FIN: u8 = 0x80;
+/// The bit of a compressed message.
+const RSV1: u8 = 0x40;
+
 /// Appends a header in its shortest form.
 #[inline]
-fn encode_header(out: &mut Vec<u8>, opcode: Opcode, length: usize, mask_bit: u8) {
-    let first = 0x80 | opcode as u8;
+fn encode_header(out: &mut Vec<u8>, first: u8, length: usize, mask_bit: u8) {
     match length {
         0..=125 => out.extend_from_slice(&[first, mask_bit | length as u8]),
         126..=0xFFFF => {
@@ -143,8 +150,16 @@ fn encode_header(out: &mut Vec<u8>, opcode: Opcode, length: usize, mask_bit: u8)
 #[inline]
 pub fn encode(out: &mut Vec<u8>, opcode: Opcode, payload: &[u8]) {
     debug_assert!(!opcode.is_control() || payload.len() <= CONTROL_BYTES_MAX);
-    encode_header(out, opcode, payload.len(), 0);
+    encode_header(out, FIN | opcode as u8, payload.len(), 0);
     out.extend_from_slice(payload);
+}
+
+/// Makes a server's frame of a compressed message out of what `out` holds from `start` on.
+pub fn frame_compressed(out: &mut Vec<u8>, opcode: Opcode, start: usize) {
+    let length = out.len() - start;
+    encode_header(out, FIN | RSV1 | opcode as u8, length, 0);
+    let header = out.len() - start - length;
+    out[start..].rotate_right(header);
 }
 
 /// Appends a whole frame as a client sends it: masked with `key`, which should be unpredictable to whoever
@@ -152,7 +167,7 @@ pub fn encode(out: &mut Vec<u8>, opcode: Opcode, payload: &[u8]) {
 #[inline]
 pub fn encode_masked(out: &mut Vec<u8>, opcode: Opcode, payload: &[u8], key: [u8; 4]) {
     debug_assert!(!opcode.is_control() || payload.len() <= CONTROL_BYTES_MAX);
-    encode_header(out, opcode, payload.len(), 0x80);
+    encode_header(out, FIN | opcode as u8, payload.len(), 0x80);
     out.extend_from_slice(&key);
     let start = out.len();
     out.extend_from_slice(payload);
@@ -172,11 +187,12 @@ mod tests {
                     None => encode(&mut out, Opcode::Binary, &payload),
                     Some(key) => encode_masked(&mut out, Opcode::Binary, &payload, key),
                 }
-                let header = Header { fin: true, opcode: Opcode::Binary, mask, length: length as u64 };
+                let header =
+                    Header { fin: true, compressed: false, opcode: Opcode::Binary, mask, length: length as u64 };
                 let at = out.len() - length;
-                assert_eq!(Header::parse(&out), Ok(Some((header, at))));
+                assert_eq!(Header::parse(&out, false), Ok(Some((header, at))));
                 for cut in 0..at {
-                    assert_eq!(Header::parse(&out[..cut]), Ok(None), "cut at {cut}");
+                    assert_eq!(Header::parse(&out[..cut], true), Ok(None), "cut at {cut}");
                 }
             }
         }
@@ -184,21 +200,37 @@ mod tests {
 
     #[test]
     fn a_length_that_is_not_minimal_is_refused_as_soon_as_it_shows() {
-        assert_eq!(Header::parse(&[0x82, 0xFE, 0, 125]), Err(Violation::LengthNotMinimal));
-        assert_eq!(Header::parse(&[0x82, 0xFF, 0, 0, 0, 0, 0, 0, 0xFF, 0xFF]), Err(Violation::LengthNotMinimal));
-        assert_eq!(Header::parse(&[0x82, 0xFF, 0x80]), Err(Violation::LengthTopBit));
+        assert_eq!(Header::parse(&[0x82, 0xFE, 0, 125], false), Err(Violation::LengthNotMinimal));
+        assert_eq!(Header::parse(&[0x82, 0xFF, 0, 0, 0, 0, 0, 0, 0xFF, 0xFF], false), Err(Violation::LengthNotMinimal));
+        assert_eq!(Header::parse(&[0x82, 0xFF, 0x80], false), Err(Violation::LengthTopBit));
     }
 
     #[test]
     fn the_first_byte_alone_convicts() {
-        for first in 0..=u8::MAX {
+        for (first, compression) in (0..=u8::MAX).flat_map(|first| [(first, false), (first, true)]) {
             let expected = match (first & 0x70, first & 0x0F, first & 0x80) {
+                (0x40, 1 | 2, _) if compression => Ok(None),
                 (1.., _, _) => Err(Violation::ReservedBits),
                 (_, 3..=7 | 11.., _) => Err(Violation::ReservedOpcode),
                 (_, 8.., 0) => Err(Violation::FragmentedControl),
                 _ => Ok(None),
             };
-            assert_eq!(Header::parse(&[first]), expected, "{first:#x}");
+            assert_eq!(Header::parse(&[first], compression), expected, "{first:#x}");
+        }
+    }
+
+    #[test]
+    fn a_compressed_frame_has_its_bit_and_its_header_in_front() {
+        for length in [0, 1, 125, 126, 65_535, 65_536] {
+            let mut out = b"before".to_vec();
+            let payload: Vec<u8> = (0..length).map(|n| n as u8).collect();
+            out.extend_from_slice(&payload);
+            frame_compressed(&mut out, Opcode::Text, 6);
+            let (header, at) = Header::parse(&out[6..], true).unwrap().unwrap();
+            let expected =
+                Header { fin: true, compressed: true, opcode: Opcode::Text, mask: None, length: length as u64 };
+            assert_eq!(header, expected);
+            assert_eq!(out[6 + at..], payload);
         }
     }
 }

@@ -9,7 +9,7 @@
 //! // A client's frame: `Hello`, masked (RFC 6455, section 5.7).
 //! let mut input = *b"\x81\x85\x37\xfa\x21\x3d\x7f\x9f\x4d\x51\x58";
 //! let (mut partial, mut at) = (None, 0);
-//! let rules = Rules { role: Role::Server, message_bytes_max: 1024 };
+//! let rules = Rules { role: Role::Server, message_bytes_max: 1024, compression: false };
 //! let event = ws::decode(&mut partial, &mut input, &mut at, rules)?;
 //! assert_eq!(event, Some(Event::Text("Hello")));
 //!
@@ -21,6 +21,7 @@
 
 mod close;
 mod decode;
+pub mod deflate;
 mod frame;
 mod key;
 mod mask;
@@ -28,7 +29,7 @@ mod utf8;
 
 pub use close::{CloseFrame, close_code_may_be_sent, encode_close};
 pub use decode::{Event, Partial, Role, Rules, decode};
-pub use frame::{Header, Opcode, encode, encode_masked};
+pub use frame::{Header, Opcode, encode, encode_masked, frame_compressed};
 pub use key::{KEY_BYTES, accept_value, key_is_valid};
 pub use mask::unmask;
 pub use utf8::Utf8;

@@ -342,6 +342,31 @@ def test_a_web_socket_hears_and_publishes(start, page, pages):
     assert (closed[0]["code"], closed[0]["wasClean"]) == (1000, True)
 
 
+@pytest.mark.parametrize("window", [None, 12])
+def test_a_web_socket_compresses(start, page, pages, tmp_path, window):
+    config = tmp_path / "throng.toml"
+    config.write_text(f"[throng]\ncompression_context = {window}\n" if window else "")
+    options = ("--allow-origin", pages.origin, "--client-publish", "--compression")
+    server = start(*options, "--config", str(config))
+    script = """
+        const words = JSON.stringify([...Array(300).keys()].map((n) => ({ price: (n * 31) % 97 })));
+        const [bare, framed] = [dial(url), dial(url + '?frames=json')];
+        await Promise.all([bare.opened.take(1), framed.opened.take(1)]);
+        for (let n = 0; n < 5; n++) bare.send(words);
+        const heard = [await bare.heard.take(5), await framed.heard.take(5)];
+        const same = [
+            heard[0].every((text) => text === words),
+            heard[1].every((text) => JSON.parse(text).data === words),
+        ];
+        return [bare.extensions, ...same];
+    """
+    extensions, *same = page().run(script, url=server.topic("t", "ws"))
+    assert same == [True, True]
+    contexts = extensions.count("no_context_takeover")
+    assert extensions.startswith("permessage-deflate") and contexts == (0 if window else 2)
+    assert server.metric("throng_opened_compressed_total") == 2
+
+
 def test_a_web_socket_that_was_away_resumes_or_is_told_of_the_gap(start, page, pages):
     server, tab = start("--allow-origin", pages.origin, "--history-size", "2"), page()
     ids = [event["id"] for event in published(server, "t", *"01234")]

@@ -538,8 +538,29 @@ impl Raw {
 
     #[track_caller]
     fn take_frame(&mut self) -> Option<Received> {
+        if let Some(first) = self.unread.first() {
+            assert_eq!(first & 0x40, 0, "nothing about compression was agreed on: {first:02X}");
+        }
+        self.take_any_frame().map(|(_, received)| received)
+    }
+
+    /// Reads one frame, whose message may be compressed (RFC 7692, section 6): whether it is, and its bytes as they came.
+    #[track_caller]
+    pub(crate) fn any_frame(&mut self) -> (bool, Received) {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            if let Some(received) = self.take_any_frame() {
+                return received;
+            }
+            assert_eq!(self.fill(deadline), None, "instead of a frame, after {:02X?}", self.unread);
+        }
+    }
+
+    #[track_caller]
+    fn take_any_frame(&mut self) -> Option<(bool, Received)> {
         let (&first, &second) = (self.unread.first()?, self.unread.get(1)?);
-        assert_eq!(first & 0xF0, 0x80, "FIN and no reserved bit: {first:02X}");
+        assert_eq!(first & 0xB0, 0x80, "FIN and no reserved bit but the first: {first:02X}");
+        assert!(first & 0x48 != 0x48, "control frames are not compressed: {first:02X}");
         assert_eq!(second & 0x80, 0, "a server must not mask: {second:02X}");
         let (bits, start, len) = match second {
             126 => (16, 4, u16::from_be_bytes(self.unread.get(2..4)?.try_into().unwrap()).into()),
@@ -550,7 +571,7 @@ impl Raw {
         let end = start + len as usize;
         let payload = self.unread.get(start..end)?.to_vec();
         self.unread.drain(..end);
-        Some(Received { opcode: first & 0x0F, payload })
+        Some((first & 0x40 != 0, Received { opcode: first & 0x0F, payload }))
     }
 
     /// Reads more; an ending when there is no more. Panics at the deadline.

@@ -13,7 +13,7 @@ use throng::error::Violation;
 use throng::ws::{self, Event, Opcode, Role, Rules};
 
 /// Servers may send what they like: this is the longest message that is taken, in bytes.
-const RULES: Rules = Rules { role: Role::Client, message_bytes_max: 64 * 1024 * 1024 };
+const RULES: Rules = Rules { role: Role::Client, message_bytes_max: 64 * 1024 * 1024, compression: false };
 
 /// Handles what was read; false when the connection is gone.
 pub(super) fn input<M: Mode>(net: &mut Net<M::State>, mode: &mut M, slot: u32, bytes: &mut [u8]) -> bool {

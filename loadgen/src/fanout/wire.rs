@@ -12,7 +12,7 @@ use throng::ws::{self, Event, Opcode, Role, Rules, encode_masked};
 
 /// A server that takes nothing, or answers nothing, for so long is stuck.
 const STUCK: Duration = Duration::from_secs(10);
-const RULES: Rules = Rules { role: Role::Client, message_bytes_max: 64 * 1024 * 1024 };
+const RULES: Rules = Rules { role: Role::Client, message_bytes_max: 64 * 1024 * 1024, compression: false };
 
 fn connect(target: &Target) -> io::Result<TcpStream> {
     let stream = TcpStream::connect_timeout(&target.address, STUCK)?;

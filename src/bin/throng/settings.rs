@@ -3,7 +3,7 @@
 use log::LevelFilter;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
-use throng::{RuleSet, SlowReaders, TopicRules};
+use throng::{Compression, RuleSet, SlowReaders, TopicRules};
 
 /// What can be set, and its defaults; durations are as in the file.
 #[derive(Debug)]
@@ -25,6 +25,8 @@ pub(crate) struct Settings {
     pub(crate) origins: Vec<String>,
     pub(crate) topics_max: usize,
     pub(crate) slow_readers: SlowReaders,
+    pub(crate) compresses: bool,
+    pub(crate) compression: Compression,
     pub(crate) shared_descriptors: bool,
     pub(crate) pin: bool,
     pub(crate) log_level: Option<LevelFilter>,
@@ -88,6 +90,8 @@ impl Default for Settings {
             origins: Vec::new(),
             topics_max: 1_000_000,
             slow_readers: SlowReaders::Disconnect,
+            compresses: false,
+            compression: Compression::default(),
             shared_descriptors: false,
             pin: false,
             log_level: None,
@@ -291,6 +295,12 @@ pub(crate) const SETTINGS: &[Entry<Settings>] = &[
     ),
     ("http_api.insecure", Set::Switch(|s, on| s.api_insecure = on)),
     ("websocket.message_size_limit", Set::Number(|s, n| fits(n).map(|n| s.message_bytes_max = n))),
+    ("websocket.compression", Set::Switch(|s, on| s.compresses = on)),
+    (
+        "websocket.compression_min_size",
+        Set::Number(|s, n| fits(n).map(|n| s.compression = s.compression.message_bytes_min(n))),
+    ),
+    ("websocket.compression_level", Set::Number(|s, n| fits(n).map(|n| s.compression = s.compression.level(n)))),
     ("http_stream.enabled", Set::Switch(|s, on| s.http_stream = on)),
     ("sse.enabled", Set::Switch(|s, on| s.sse = on)),
     ("shutdown.timeout", Set::Duration(|s, time| s.drain = time)),
@@ -327,6 +337,7 @@ pub(crate) const SETTINGS: &[Entry<Settings>] = &[
             Ok(())
         }),
     ),
+    ("throng.compression_context", Set::Number(|s, n| fits(n).map(|n| s.compression = s.compression.context(n)))),
     ("throng.command_rate", Set::Number(|s, n| fits(n).map(|n| s.command_rate = n))),
     ("throng.command_burst", Set::Number(|s, n| fits(n).map(|n| s.command_burst = n))),
     ("throng.ping_interval", Set::Duration(|s, time| s.ping_interval = time)),
@@ -404,7 +415,7 @@ pub(crate) const NOT_HERE: &[(&str, &str)] = &[
     ("http_api.", "the API is at /api/, and on when it has a key"),
     ("grpc_api", "the server API is HTTP"),
     ("consumers", "publish through the server API"),
-    ("websocket.compression", "messages are not compressed yet"),
+    ("websocket.compression_prepared_message_cache_size", "what is published is compressed once in any case"),
     ("websocket.", "it is at /connection/websocket, and its buffers are throng's own"),
     ("http_stream.", "it is at /connection/http_stream, and its requests are as long as messages"),
     ("sse.", "it is at /connection/sse, and its requests are as long as messages"),

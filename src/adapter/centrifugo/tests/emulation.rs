@@ -114,8 +114,8 @@ fn a_publication_is_written_once_for_each_kind_of_stream() {
     let published = message(7, r#"{"n": 1}"#);
     let json = br#"{"push":{"channel":"a","pub":{"data":{"n": 1},"offset":7}}}"#;
     for stream in STREAMS {
-        let bytes = published.encoded(Encoding::CentrifugoStream(stream));
-        assert_eq!(bytes.as_ptr(), published.encoded(Encoding::CentrifugoStream(stream)).as_ptr());
+        let bytes = published.encoded(Encoding::CentrifugoStream(stream), None);
+        assert_eq!(bytes.as_ptr(), published.encoded(Encoding::CentrifugoStream(stream), None).as_ptr());
         let body = if stream.is_chunked { in_chunk(bytes) } else { bytes };
         let replies = replies(stream.body, body);
         assert_eq!(replies.len(), 1);
@@ -129,7 +129,7 @@ fn a_publication_is_written_once_for_each_kind_of_stream() {
     let came = Publication::of_change(Change::Came, Arc::new(author));
     let came = Message::new(topic("a").live(), at(1), false, came, 0);
     assert_eq!(
-        came.encoded(Encoding::CentrifugoStream(STREAMS[0])),
+        came.encoded(Encoding::CentrifugoStream(STREAMS[0]), None),
         b"{\"push\":{\"channel\":\"a\",\"join\":{\"info\":{\"user\":\"u\",\"client\":\"c\"}}}}\n"
     );
 }
