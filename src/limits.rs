@@ -84,8 +84,11 @@ pub const JSON_DEPTH_MAX: u32 = 128;
 /// How long an `Idempotency-Key` is remembered, in milliseconds.
 pub const IDEMPOTENCY_MS: u64 = 5 * 60 * 1000;
 
-/// Most `Idempotency-Key`s of a topic: with keys of 36 bytes (a UUID) about 1.5 MB.
+/// Most `Idempotency-Key`s of a topic: with keys of 36 bytes (a UUID) about 1.5 MB, with the longest about 4 MB.
 pub const IDEMPOTENCY_KEYS_MAX: usize = 10_000;
+
+/// Longest `Idempotency-Key` of a request for a topic, in bytes.
+pub const IDEMPOTENCY_KEY_BYTES_MAX: usize = 255;
 
 /// What a topic without history keeps for those who are still being sent to: messages, bytes, milliseconds. The minute
 /// is far above any write-stall limit, and keeps a million quiet topics from holding their last messages for ever.

@@ -60,6 +60,29 @@ fn the_sources_keep_to_the_rules() {
     assert!(faults.is_empty(), "{} faults:\n{}", faults.len(), faults.join("\n"));
 }
 
+/// What is said to be proved is proved by something that is there.
+#[test]
+fn the_threat_model_names_tests_that_exist() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut tests = Vec::new();
+    for dir in ["src", "tests"] {
+        collect(&root.join(dir), root, &mut tests);
+    }
+    let mut tests: String = tests.iter().map(|source| &*source.text).collect();
+    tests.push_str(&fs::read_to_string(root.join("tests/clients/test_hostile.py")).unwrap());
+    let model = fs::read_to_string(root.join("docs/threat-model.md")).unwrap();
+    // Tests' names are sentences; what the code has beside them in backticks is shorter.
+    let names: Vec<&str> = (model.split('`').skip(1).step_by(2))
+        .map(|name| name.rsplit("::").next().unwrap_or(name))
+        .filter(|name| name.matches('_').count() > 2 && name.bytes().all(|b| b == b'_' || b.is_ascii_alphanumeric()))
+        .filter(|name| !name.starts_with("throng_"))
+        .collect();
+    assert!(names.len() > 40, "{names:?}");
+    let there = |name: &str| tests.contains(&format!("fn {name}(")) || tests.contains(&format!("def {name}("));
+    let missing: Vec<_> = names.into_iter().filter(|name| !there(name)).collect();
+    assert!(missing.is_empty(), "no test of that name: {missing:?}");
+}
+
 fn collect(dir: &Path, root: &Path, sources: &mut Vec<Source>) {
     for entry in fs::read_dir(dir).unwrap() {
         let path = entry.unwrap().path();

@@ -4,7 +4,7 @@ use super::{Accept, Decision, Errand, Parcel, Request};
 use crate::config::{Denied, Right};
 use crate::error::Refused;
 use crate::http::{Field, Response, cross_origin, first, prefer_wait, wants_events};
-use crate::limits::WAIT_S_MAX;
+use crate::limits::{IDEMPOTENCY_KEY_BYTES_MAX, WAIT_S_MAX};
 use crate::topic::{
     self, Author, Cursor, Encoding, Infos, KindError, Presence, Publication, Read, Resolved, Since, Start, TopicName,
     Wanted,
@@ -471,8 +471,13 @@ fn post(request: &Request<'_>) -> Result<Publication, Response> {
         let refused = if matches!(error, KindError::Charset) { Refused::MediaType } else { Refused::BadMessage };
         refusal(refused, error)
     })?;
-    Ok(match request.header("Idempotency-Key") {
-        Some(key) => publication.idempotency_key(key),
-        None => publication,
-    })
+    let Some(key) = request.header_values("Idempotency-Key").next() else { return Ok(publication) };
+    // A key that was left out, or cut, would let a message be published twice.
+    match std::str::from_utf8(key) {
+        Ok(key) if key.len() <= IDEMPOTENCY_KEY_BYTES_MAX => Ok(publication.idempotency_key(key)),
+        _ => Err(refusal(
+            Refused::BadParameter,
+            format!("Idempotency-Key must be UTF-8, at most {IDEMPOTENCY_KEY_BYTES_MAX} bytes"),
+        )),
+    }
 }

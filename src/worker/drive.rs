@@ -192,6 +192,7 @@ impl<S: Service, K: Kernel> Worker<S, K> {
         if corkable {
             self.cork(slot, serial);
         } else {
+            self.take_back(slot, serial);
             self.uncork();
             self.settle(slot, serial, before);
         }
@@ -201,13 +202,18 @@ impl<S: Service, K: Kernel> Worker<S, K> {
         self.grant_wishes();
     }
 
-    /// Does what services want, unless a subscription is just beginning: first it must be known how far its client is.
+    /// Does what services want. An answer that is here at once comes through [`handle`](Self::handle) again, from within
+    /// `grant`: what follows from it is left to the call that is at the wishes, since a client may want thousands of things in
+    /// one read, and the stack has an end. While a subscription begins nothing is done: first it must be known how far its
+    /// client is.
     pub(super) fn grant_wishes(&mut self) {
-        while !self.beginning
-            && let Some((id, wish)) = self.wishes.pop_front()
-        {
+        if self.beginning || std::mem::replace(&mut self.granting, true) {
+            return;
+        }
+        while let Some((id, wish)) = self.wishes.pop_front() {
             self.grant(id, wish);
         }
+        self.granting = false;
     }
 
     /// Puts what an open connection says aside for a moment: the sends of several connections in a row find the
@@ -227,7 +233,29 @@ impl<S: Service, K: Kernel> Worker<S, K> {
         }
     }
 
-    /// Sends what was put aside.
+    /// Puts what was put aside of a connection in front of what it says now. Were the two sent apart, the first could find
+    /// that the peer is gone, and the second would be nobody's.
+    fn take_back(&mut self, slot: u32, serial: u64) {
+        let Corked { bytes, ends } = &mut self.corked;
+        let (mut own, mut start) = (Vec::new(), 0);
+        for end in ends {
+            if (end.0, end.1) == (slot, serial) {
+                own.extend_from_slice(&bytes[start..end.2]);
+                end.1 = u64::MAX; // no connection's
+            }
+            start = end.2;
+        }
+        if !own.is_empty() {
+            own.append(&mut self.output);
+            self.output = own;
+        }
+    }
+
+    pub(super) fn has_nothing_corked(&self) -> bool {
+        self.corked.ends.is_empty()
+    }
+
+    /// Sends what was put aside. Whoever is found to be gone by that is removed, and with it its places in topics.
     pub(super) fn uncork(&mut self) {
         if self.corked.ends.is_empty() {
             return;
@@ -253,10 +281,10 @@ impl<S: Service, K: Kernel> Worker<S, K> {
 
     /// Sends what was collected, and follows the state machine to where it went.
     fn settle(&mut self, slot: u32, serial: u64, before: Stage) {
-        let alive = self.flush(slot);
+        let alive = self.flush(slot, serial);
         self.leave_if_over(slot);
         let metrics = &self.shared.ports[usize::from(self.index)].metrics;
-        let Some(entry) = self.table.at(slot) else {
+        let Some(entry) = self.table.find(slot, serial) else {
             return;
         };
         let mut after = stage(&entry.conn);
@@ -290,11 +318,12 @@ impl<S: Service, K: Kernel> Worker<S, K> {
     }
 
     /// Writes the collected output, or queues it behind what waits already. `false`: the socket is dead.
-    fn flush(&mut self, slot: u32) -> bool {
+    fn flush(&mut self, slot: u32, serial: u64) -> bool {
         if self.output.is_empty() {
             return true;
         }
-        let Some(entry) = self.table.at(slot) else {
+        let Some(entry) = self.table.find(slot, serial) else {
+            self.output.clear(); // what is for somebody who is gone is for nobody
             return true;
         };
         let tick = self.now.tick();

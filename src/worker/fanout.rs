@@ -138,6 +138,7 @@ impl<S: Service, K: Kernel> Worker<S, K> {
     /// Sends a subscriber what it has not seen, as far as its socket takes it. What does not go into the socket is
     /// the rest of one message: all others are a cursor.
     fn push(&mut self, place: Place) {
+        debug_assert!(self.has_nothing_corked(), "what was said to it before goes out before");
         loop {
             let local = &self.topics.locals[place.topic as usize];
             let subscriber = local.subscribers[place.index as usize];
@@ -233,6 +234,7 @@ impl<S: Service, K: Kernel> Worker<S, K> {
 
     /// Sends a session what is in no log, if it keeps up: whoever does not has lost it.
     fn pass(&mut self, passed: Passed, messages: &[Arc<Message>]) {
+        debug_assert!(self.has_nothing_corked());
         let place = match passed {
             Passed::At(place) => place,
             Passed::Moved { topic, slot, nth } => match self.table.subscription(slot, nth) {

@@ -120,6 +120,8 @@ pub(crate) struct Worker<S: Service, K: Kernel> {
     asked: Option<Asked<S::State>>,
     /// What the service wants for connections, for the same moment.
     wishes: VecDeque<(ConnId, Wish)>,
+    /// They are being seen to.
+    granting: bool,
     /// The service is being told that a subscription begins.
     beginning: bool,
     held: Held,
@@ -181,6 +183,7 @@ impl<S: Service, K: Kernel> Worker<S, K> {
             asked: None,
             wishes: VecDeque::new(),
             beginning: false,
+            granting: false,
             held: Held::default(),
             tickets: 0,
             members: HashMap::new(),

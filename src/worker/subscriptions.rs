@@ -6,7 +6,7 @@ use super::{Kernel, Worker};
 use crate::conn::{Ended, Phase};
 use crate::error::{End, Refused};
 use crate::http::Response;
-use crate::service::{ConnId, Join, Question, Reply, Service, Started};
+use crate::service::{ConnId, Join, Question, Reply, Service, Started, Wish};
 use crate::time::Span;
 use crate::topic::{Author, Cursor, Encoding, Gap, Place, Read, Start, Subscriber, TopicName};
 use std::collections::HashSet;
@@ -150,6 +150,7 @@ impl<S: Service, K: Kernel> Worker<S, K> {
         if self.rules.any_join_leave {
             self.push_all(id.slot, id.serial); // what stands beside the topic waited for it
         }
+        self.grant_wishes();
     }
 
     /// Tells the service that a subscription begins.
@@ -168,7 +169,12 @@ impl<S: Service, K: Kernel> Worker<S, K> {
             self.topics.saw(place, seen);
         }
         self.beginning = false;
-        self.grant_wishes();
+        // Whoever does not want it after all is sent nothing of it.
+        let ends =
+            |(other, wish): &(ConnId, Wish)| *other == id && matches!(wish, Wish::Unsubscribe(other) if *other == name);
+        if self.wishes.iter().any(ends) {
+            self.unsubscribe(id, &name);
+        }
     }
 
     /// Lets a long poll wait, for so many messages and so long.

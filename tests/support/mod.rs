@@ -7,10 +7,13 @@
 
 mod client;
 mod process;
+mod siege;
 
 pub(crate) use client::*;
 #[allow(unused_imports, reason = "a test of the library needs no process")]
 pub(crate) use process::*;
+#[allow(unused_imports, reason = "a test of the library is no siege")]
+pub(crate) use siege::*;
 
 use std::thread;
 use std::time::{Duration, Instant};

@@ -30,9 +30,7 @@ impl Throng {
     /// Like [`start`](Self::start), under `ulimit -n`.
     #[track_caller]
     pub(crate) fn start_with_descriptors(limit: u32, flags: &str) -> Self {
-        let mut shell = Command::new("sh");
-        shell.args(["-c", &format!("ulimit -n {limit} && exec \"$0\" \"$@\""), env!("CARGO_BIN_EXE_throng")]);
-        Self::launch(shell, flags)
+        Self::launch(with_descriptors(limit), flags)
     }
 
     /// Like [`start`](Self::start), where something else says where it listens.
@@ -44,7 +42,7 @@ impl Throng {
     }
 
     #[track_caller]
-    fn launch(mut command: Command, flags: &str) -> Self {
+    pub(super) fn launch(mut command: Command, flags: &str) -> Self {
         command.args(flags.split_whitespace());
         if !flags.contains("--listen") {
             command.args(["--listen", "127.0.0.1:0"]);
@@ -153,9 +151,12 @@ impl Throng {
 
     /// Resident memory, in bytes.
     pub(crate) fn resident_bytes(&self) -> u64 {
-        let status = fs::read_to_string(format!("/proc/{}/status", self.pid())).unwrap();
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
-        line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() * 1024
+        memory_bytes(self.pid(), "VmRSS:")
+    }
+
+    /// Its address space, in bytes: what it has asked for, used or not.
+    pub(crate) fn mapped_bytes(&self) -> u64 {
+        memory_bytes(self.pid(), "VmSize:")
     }
 
     /// Open descriptors as each thread sees them, smallest first: with private tables they differ.
@@ -183,6 +184,20 @@ impl Drop for Throng {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+/// The binary under `ulimit -n`.
+pub(super) fn with_descriptors(limit: u32) -> Command {
+    let mut shell = Command::new("sh");
+    shell.args(["-c", &format!("ulimit -n {limit} && exec \"$0\" \"$@\""), env!("CARGO_BIN_EXE_throng")]);
+    shell
+}
+
+/// One of the figures of a process's memory (proc_pid_status(5)), in bytes.
+pub(super) fn memory_bytes(pid: u32, figure: &str) -> u64 {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix(figure)).unwrap();
+    line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() * 1024
 }
 
 /// Runs `throng` with flags that make it end by itself; gives its exit code and what it wrote to stderr.
