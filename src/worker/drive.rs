@@ -30,6 +30,8 @@ pub(super) struct Corked {
     bytes: Vec<u8>,
     /// Slot, serial, and where in `bytes` its output ends.
     ends: Vec<(u32, u64, usize)>,
+    /// The worker's output while these are sent: nothing is allocated for that.
+    spare: Vec<u8>,
 }
 
 /// What the timer and the gauges of a connection depend on.
@@ -236,7 +238,7 @@ impl<S: Service, K: Kernel> Worker<S, K> {
     /// Puts what was put aside of a connection in front of what it says now. Were the two sent apart, the first could find
     /// that the peer is gone, and the second would be nobody's.
     fn take_back(&mut self, slot: u32, serial: u64) {
-        let Corked { bytes, ends } = &mut self.corked;
+        let Corked { bytes, ends, .. } = &mut self.corked;
         let (mut own, mut start) = (Vec::new(), 0);
         for end in ends {
             if (end.0, end.1) == (slot, serial) {
@@ -262,7 +264,7 @@ impl<S: Service, K: Kernel> Worker<S, K> {
         }
         let mut corked = std::mem::take(&mut self.corked);
         // What the connection under way says is its own.
-        let own = std::mem::take(&mut self.output);
+        let own = std::mem::replace(&mut self.output, std::mem::take(&mut corked.spare));
         let mut start = 0;
         for &(slot, serial, end) in &corked.ends {
             if let Some(entry) = self.table.find(slot, serial) {
@@ -273,7 +275,7 @@ impl<S: Service, K: Kernel> Worker<S, K> {
             }
             start = end;
         }
-        self.output = own;
+        corked.spare = std::mem::replace(&mut self.output, own);
         corked.ends.clear();
         corked.bytes.clear();
         self.corked = corked;
