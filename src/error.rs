@@ -79,6 +79,7 @@ reasons! {
         Forbidden = 403, "forbidden", "this client may not do that with this topic";
         Token = 401, "token", "the token of this request does not count: send `Authorization: Bearer TOKEN` with one that does, or none";
         BodyTimeout = 408, "body_timeout", "the request's body was not complete in time";
+        Flood = 429, "flood", "this client has sent more than it may for too long: send less, or have the server allow more";
         HeadTimeout = 408, "head_timeout", "the request's head was not complete in time";
         HeadTooLarge = 431, "head_too_large", "the request's head is larger than 16 KiB";
         TooManyFields = 431, "too_many_fields", "the request has more than 100 header fields";
@@ -100,6 +101,7 @@ reasons! {
         UpgradeRequired = 426, "upgrade_required", "this is a WebSocket: send `Upgrade: websocket` and `Connection: Upgrade` (did a proxy remove them?)";
         // The server's own state.
         AtCapacity = 503, "at_capacity", "the server has all the connections it may have: try again later";
+        MemoryShort = 503, "memory_short", "the server has no memory for another connection: try again later";
         TopicsFull = 503, "topics_full", "the server has all the topics it may have, and none of them is idle: try again later";
         TooManySubscriptions = 503, "too_many_subscriptions", "this connection has all the subscriptions it may have: end one, or open another connection";
         Draining = 503, "draining", "the server is shutting down: connect to another one, or try again later";
@@ -128,6 +130,8 @@ reasons! {
         CloseCodeInvalid = 1002, "close_code_invalid", "the close code may not be sent (RFC 6455, section 7.4)";
         InvalidUtf8 = 1007, "invalid_utf8", "text is not UTF-8 (RFC 6455, section 8.1)";
         InvalidDeflate = 1007, "invalid_deflate", "a compressed message cannot be inflated (RFC 7692, section 7.2.2)";
+        MessageTimeout = 1008, "message_timeout", "the message was begun and not completed in time";
+        Flood = 1008, "flood", "more was sent than may be, for too long: send less";
         MessageTooBig = 1009, "message_too_big", "the message is larger than this server takes";
     }
 }
@@ -147,6 +151,7 @@ reasons! {
         PingTimeout = 1011, "ping_timeout", "ping timeout";
         WriteStall = 1013, "write_stall", "the client does not read: reset";
         SlowReader = 1013, "slow_reader", "the client reads too slowly: too much is waiting for it";
+        MemoryShort = 1013, "memory_short", "the server is short of memory, and this client held most: reset";
         /// What it missed is no longer kept; the reason of the Close says from where it can go on.
         Gap = 4410, "gap", "some messages are no longer kept";
         Panic = 1011, "panic", "internal error";

@@ -169,6 +169,21 @@ pub const EVENT_SOURCE_RETRY_MS: (u64, u64) = (1_000, 5_000);
 /// The same for one that was turned away because there is no room.
 pub const EVENT_SOURCE_BUSY_RETRY_MS: (u64, u64) = (15_000, 60_000);
 
+/// Bursts in which a connection may send, in seconds' worth of its rate.
+pub const RATE_BURST_S: u64 = 5;
+
+/// How long a connection that sent more than it may is not read, in milliseconds.
+pub const THROTTLE_MS: u64 = 250;
+
+/// How long a connection may go on sending more than it may, held back as it is, in milliseconds.
+pub const THROTTLED_MS_MAX: u64 = 10_000;
+
+/// How often it is looked at how much memory is in use, in milliseconds, while there is something to do.
+pub const MEMORY_LOOK_MS: u64 = 50;
+
+/// Connections that hold no more than this are left alone when memory is short, and so are logs: in bytes.
+pub const SHED_BYTES_MIN: usize = 4096;
+
 const _: () = {
     // A head is parsed in the scratch.
     assert!(HEAD_BYTES_MAX <= SCRATCH_BYTES);

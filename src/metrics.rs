@@ -36,6 +36,11 @@ impl<const N: usize> ByReason<N> {
     pub(crate) fn count(&self, reason: usize) {
         self.0[reason].add(1);
     }
+
+    #[cfg(test)]
+    pub(crate) fn read(&self, reason: usize) -> u64 {
+        self.0[reason].read()
+    }
 }
 
 /// Declares a worker's plain metrics together with how they are exposed.
@@ -75,7 +80,10 @@ metrics! {
     bytes_in: "counter" "throng_received_bytes_total" "Bytes read from sockets.";
     bytes_out: "counter" "throng_sent_bytes_total" "Bytes written to sockets.";
     pings: "counter" "throng_pings_sent_total" "Heartbeat pings sent.";
+    pings_in: "counter" "throng_pings_received_total" "Pings received.";
     pongs: "counter" "throng_pongs_received_total" "Pongs received.";
+    throttled: "counter" "throng_throttled_total" "Times that a connection was not read for a while, having sent more than it may.";
+    shed: "counter" "throng_shed_total" "Connections reset because memory was short.";
     stale_events: "counter" "throng_stale_events_total" "Readiness events for connections that were gone.";
     panics: "counter" "throng_panics_total" "Panics of the service, each of which cost one connection.";
     turns: "counter" "throng_loop_turns_total" "Turns of the event loops.";

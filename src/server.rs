@@ -1,6 +1,6 @@
 //! The server: settings, start and stop of the workers, and the handle for other threads.
 
-use crate::config::{Allow, Compression, Config, ConfigError, Plan, RuleSet, SlowReaders};
+use crate::config::{Allow, Compression, Config, ConfigError, Memory, Plan, RuleSet, SlowReaders};
 use crate::error::{End, Refused};
 use crate::http::{Origins, Response};
 use crate::launch::Launch;
@@ -11,7 +11,7 @@ use crate::service::{Accept, ConnId, Message, Service, Token};
 use crate::service::{Answered, AnsweredKind};
 use crate::sys::{self, Wake};
 use crate::topic::{Cursor, Publication, TopicName};
-use crate::worker::{Asker, Envelope, Live, Port, Shared, Then};
+use crate::worker::{Asker, Budget, Envelope, Live, Port, Shared, Then};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -109,6 +109,38 @@ impl Server {
         close_timeout;
         /// A client whose socket takes nothing for this long, while something waits for it, is reset. Default: 30 s.
         write_timeout;
+        /// A WebSocket's message must be complete this long after its first byte came, in however many frames and pieces; else
+        /// the connection is closed (1008). Looked at when bytes come and when the heartbeat is due. Default: 30 s.
+        message_timeout;
+    }
+
+    /// Most messages and requests that one connection may send in a second, in bursts of up to five seconds' worth. Who sends
+    /// more is not read for a while, so that TCP holds it back; who has gone on like that for 10 s is closed (1008, or 429).
+    /// Default: 0, no limit.
+    pub fn message_rate(mut self, per_second: u32) -> Self {
+        self.config.rates.messages = per_second;
+        self
+    }
+
+    /// The same of bytes, of whatever kind. Default: 0, no limit.
+    pub fn byte_rate(mut self, per_second: u64) -> Self {
+        self.config.rates.bytes = per_second;
+        self
+    }
+
+    /// The same of pings, and of pongs that were not asked for. Default: 200; 0: no limit.
+    pub fn control_rate(mut self, per_second: u32) -> Self {
+        self.config.rates.controls = per_second;
+        self
+    }
+
+    /// Most memory that the process may use, in bytes, as `used` tells: ask the allocator how much is allocated (not how much
+    /// is resident, which goes down late). It is asked every 50 ms while there is something to do. Over it new connections get
+    /// a 503, and the connections that hold most are reset, what waits for them and what they have sent of unfinished messages,
+    /// until it is enough; when that does not do, topics lose the older halves of what they keep. Default: no limit.
+    pub fn memory_max(mut self, bytes: u64, used: fn() -> u64) -> Self {
+        self.config.memory = Some(Memory { bytes_max: bytes, used });
+        self
     }
 
     /// Calls [`Service::tick`] for every open connection once in this interval. Default: never.
@@ -242,7 +274,8 @@ impl Server {
                 Ok(Port { mailbox: Mailbox::default(), wake, live, metrics: Metrics::default() })
             })
             .collect::<io::Result<_>>()?;
-        let shared = Arc::new(Shared::new(ports, plan.connections_max, (cores - 1).max(1)));
+        let budget = self.config.memory.map(|memory| Budget::new(memory, rules.held_bytes_max()));
+        let shared = Arc::new(Shared::new(ports, plan.connections_max, (cores - 1).max(1), budget));
         let launch = Launch {
             config: self.config,
             plan,

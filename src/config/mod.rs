@@ -32,6 +32,9 @@ pub(crate) struct Config {
     pub(crate) decision_timeout: Duration,
     pub(crate) close_timeout: Duration,
     pub(crate) write_timeout: Duration,
+    pub(crate) message_timeout: Duration,
+    pub(crate) rates: Rates,
+    pub(crate) memory: Option<Memory>,
     pub(crate) tick_interval: Option<Duration>,
     pub(crate) backlog: u16,
     pub(crate) origins: Vec<String>,
@@ -59,6 +62,9 @@ impl Default for Config {
             decision_timeout: Duration::from_secs(10),
             close_timeout: Duration::from_secs(3),
             write_timeout: Duration::from_secs(30),
+            message_timeout: Duration::from_secs(30),
+            rates: Rates::default(),
+            memory: None,
             tick_interval: None,
             backlog: 4096,
             origins: Vec::new(),
@@ -83,6 +89,8 @@ pub(crate) struct Rules {
     pub(crate) pong_timeout: Span,
     pub(crate) close_timeout: Span,
     pub(crate) write_timeout: Span,
+    pub(crate) message_timeout: Span,
+    pub(crate) rates: Rates,
     pub(crate) message_bytes_max: usize,
     pub(crate) queue_bytes_max: usize,
     pub(crate) subscriptions_max: usize,
@@ -91,6 +99,37 @@ pub(crate) struct Rules {
     pub(crate) topics: Arc<RuleSet>,
     /// Whether any topic has its subscribers told of each other.
     pub(crate) any_join_leave: bool,
+}
+
+impl Rules {
+    /// The most that one connection may hold, about: what waits for it, and a message that is not complete.
+    pub(crate) fn held_bytes_max(&self) -> usize {
+        self.queue_bytes_max.saturating_add(self.message_bytes_max.saturating_mul(2))
+    }
+}
+
+/// How much one connection may send in a second; 0: as much as it likes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Rates {
+    /// Messages, or requests.
+    pub(crate) messages: u32,
+    pub(crate) bytes: u64,
+    /// Pings, and pongs that nobody asked for.
+    pub(crate) controls: u32,
+}
+
+impl Default for Rates {
+    fn default() -> Self {
+        Self { messages: 0, bytes: 0, controls: 200 }
+    }
+}
+
+/// How much memory the process may use.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Memory {
+    pub(crate) bytes_max: u64,
+    /// How much it does, in bytes.
+    pub(crate) used: fn() -> u64,
 }
 
 /// What becomes of a subscriber that reads so slowly that its next message is no longer kept.
@@ -177,6 +216,8 @@ impl Config {
             pong_timeout: Span::covering(self.pong_timeout),
             close_timeout: Span::covering(self.close_timeout),
             write_timeout: Span::covering(self.write_timeout),
+            message_timeout: Span::covering(self.message_timeout),
+            rates: self.rates,
             message_bytes_max: self.message_bytes_max,
             queue_bytes_max,
             subscriptions_max: self.subscriptions_max,

@@ -2,10 +2,10 @@
 
 use super::{CloseRequest, Conn, Ended, Handler, Io, Phase};
 use crate::config::{Compression, Rules};
-use crate::error::{End, Violation};
+use crate::error::{End, Refused, Violation};
 use crate::limits::LINGER_BYTES_MAX;
 use crate::time::Tick;
-use crate::ws::{self, CloseFrame, Event, Header, Opcode, Role, deflate};
+use crate::ws::{self, CloseFrame, Event, Header, Opcode, Partial, Role, deflate};
 
 impl<T> Conn<T> {
     /// Takes what the socket brought. The input is changed in place; what is to be sent is appended to
@@ -25,9 +25,9 @@ impl<T> Conn<T> {
                 if self.phase() == Phase::Pinged {
                     self.set_phase(Phase::Open);
                 }
-                self.frames_input(input, rules, output, handler);
+                self.frames_input(input, now, rules, output, handler);
             }
-            Phase::Paced => self.frames_input(input, rules, output, handler),
+            Phase::Paced => self.frames_input(input, now, rules, output, handler),
             Phase::Head | Phase::Idle => {
                 self.last_seen = now;
                 self.requests_input(input, now, rules, output, handler);
@@ -47,6 +47,7 @@ impl<T> Conn<T> {
     pub(super) fn frames_input(
         &mut self,
         input: &mut [u8],
+        now: Tick,
         rules: &Rules,
         output: &mut Vec<u8>,
         handler: &mut impl Handler<T>,
@@ -77,9 +78,69 @@ impl<T> Conn<T> {
             // The peer sends on behind its Close: closing now would reset the connection under ours.
             Phase::Finishing if at < input.len() => self.set_phase(Phase::Refusing),
             Phase::Open | Phase::Paced | Phase::Closing if partial.is_some() => {
-                self.rare.get_or_insert_default().partial = partial;
+                self.keep_partial(partial, now, rules, output, handler)
             }
             _ => self.tidy(),
+        }
+    }
+
+    /// The input ended in the middle of a message, which has its time from when it began.
+    #[cold]
+    fn keep_partial(
+        &mut self,
+        mut partial: Option<Box<Partial>>,
+        now: Tick,
+        rules: &Rules,
+        output: &mut Vec<u8>,
+        handler: &mut impl Handler<T>,
+    ) {
+        if let Some(partial) = &mut partial {
+            partial.begun.get_or_insert(now);
+        }
+        self.rare.get_or_insert_default().partial = partial;
+        self.end_overdue_message(now, rules, output, handler);
+    }
+
+    /// When the message under way must be complete.
+    pub(super) fn message_due(&self, rules: &Rules) -> Option<Tick> {
+        Some(self.rare.as_ref()?.partial.as_ref()?.begun? + rules.message_timeout)
+    }
+
+    /// Fails a connection whose message was not complete in time. `true`: so it was.
+    pub(super) fn end_overdue_message(
+        &mut self,
+        now: Tick,
+        rules: &Rules,
+        output: &mut Vec<u8>,
+        handler: &mut impl Handler<T>,
+    ) -> bool {
+        let is_overdue = self.phase().is_open() && self.message_due(rules).is_some_and(|due| due.is_due(now));
+        if is_overdue {
+            handler.violated(Violation::MessageTimeout, self.peer());
+            self.violation(Violation::MessageTimeout, output);
+        }
+        is_overdue
+    }
+
+    /// More has come than may, for too long.
+    pub(crate) fn flooded(&mut self, output: &mut Vec<u8>, handler: &mut impl Handler<T>) {
+        match self.phase() {
+            Phase::Open | Phase::Pinged | Phase::Paced => {
+                handler.violated(Violation::Flood, self.peer());
+                self.violation(Violation::Flood, output);
+            }
+            Phase::Head | Phase::Idle | Phase::Body => self.refuse(&Refused::Flood.into(), false, output, handler),
+            // It sends where nothing is expected of it.
+            Phase::Streaming | Phase::Emulated | Phase::Closing => {
+                self.settle(Ended::new(End::Violation));
+                self.set_phase(Phase::Resetting);
+            }
+            Phase::Deciding
+            | Phase::Waiting
+            | Phase::Refusing
+            | Phase::Lingering
+            | Phase::Finishing
+            | Phase::Resetting => {}
         }
     }
 
@@ -89,7 +150,10 @@ impl<T> Conn<T> {
             Event::Close(frame) => self.peer_closed(frame, output),
             // After our Close only the peer's is waited for.
             _ if self.phase() == Phase::Closing => {}
-            Event::Ping(payload) => self.pong(payload, output),
+            Event::Ping(payload) => {
+                handler.pinged();
+                self.pong(payload, output);
+            }
             Event::Text(text) => self.with_state(rules, output, |io, state| handler.text(io, state, text)),
             Event::Binary(bytes) => self.with_state(rules, output, |io, state| handler.binary(io, state, bytes)),
             Event::Pong(payload) => self.with_state(rules, output, |io, state| handler.pong(io, state, payload)),
@@ -200,6 +264,9 @@ impl<T> Conn<T> {
         let (code, reason) = (violation.code(), violation.text());
         self.close(Some(code), Ended { end: End::Violation, code, reason: reason.into(), clean: false }, output);
         self.set_phase(Phase::Refusing);
+        if let Some(rare) = &mut self.rare {
+            rare.partial = None;
+        }
     }
 
     /// Answers a ping: at once, unless something waits for the socket already. Then only the latest is

@@ -46,6 +46,18 @@ pub(super) enum Handshake {
     },
 }
 
+impl Handshake {
+    /// Bytes of memory behind it.
+    pub(super) fn bytes(&self) -> usize {
+        match self {
+            Self::Head { bytes, .. } => bytes.capacity(),
+            Self::Body { head, body } => head.capacity() + body.held(),
+            Self::Asked { rest, .. } => rest.capacity(),
+            Self::Deciding { early, .. } => early.capacity(),
+        }
+    }
+}
+
 impl<T> Conn<T> {
     /// The head `bytes` is a correct upgrade: the service is asked. `rest` came behind it.
     #[expect(clippy::too_many_arguments, reason = "all that a request and its answer need")]
@@ -65,7 +77,7 @@ impl<T> Conn<T> {
             Verdict::Now(Ok(opening)) => {
                 let offered = |wanted: &str| head.subprotocols().any(|offered| offered == wanted);
                 if self.open(opening, &upgrade, offered, compression, now, rules, output, handler) {
-                    self.frames_input(rest, rules, output, handler);
+                    self.frames_input(rest, now, rules, output, handler);
                 }
             }
             Verdict::Now(Err(response)) => self.refuse(&response, false, output, handler),
@@ -98,7 +110,7 @@ impl<T> Conn<T> {
             Ok(opening) => {
                 let offered = |wanted: &str| subprotocols.iter().any(|offered| **offered == *wanted);
                 if self.open(opening, &upgrade, offered, compression, now, rules, output, handler) {
-                    self.frames_input(&mut early, rules, output, handler);
+                    self.frames_input(&mut early, now, rules, output, handler);
                 }
             }
             Err(response) => self.refuse(&response, false, output, handler),

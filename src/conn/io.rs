@@ -22,6 +22,8 @@ pub(crate) trait Handler<T> {
     fn text(&mut self, io: Io<'_>, state: &mut T, text: &str);
     /// A whole binary message.
     fn binary(&mut self, io: Io<'_>, state: &mut T, bytes: &[u8]);
+    /// A ping, which is answered.
+    fn pinged(&mut self);
     /// A pong, solicited or not.
     fn pong(&mut self, io: Io<'_>, state: &mut T, payload: &[u8]);
     /// The moment has come that was asked for with [`Conn::pace`](super::Conn::pace).

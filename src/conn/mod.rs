@@ -221,6 +221,15 @@ impl<T> Conn<T> {
         self.rare.as_ref().map_or(0, |rare| rare.outbox.len())
     }
 
+    /// What it alone has the server hold, in bytes of memory: what waits for it, and what it has begun to send.
+    pub(crate) fn held(&self) -> usize {
+        self.rare.as_ref().map_or(0, |rare| {
+            let partial = rare.partial.as_ref().map_or(0, |partial| partial.bytes());
+            let handshake = rare.handshake.as_ref().map_or(0, Handshake::bytes);
+            rare.outbox.len() + partial + handshake
+        })
+    }
+
     /// Whether it wants to be read: not while much waits to be written, nor while the service decides.
     pub(crate) fn wants_input(&self) -> bool {
         !matches!(self.phase(), Phase::Deciding | Phase::Waiting) && self.queued() < crate::limits::READ_PAUSE_BYTES

@@ -9,6 +9,7 @@ use crate::ws::{Event, Opcode, Role, decode, encode_masked};
 use std::time::Duration;
 
 mod deflate;
+mod overdue;
 
 const HEAD: &str = "GET /chat HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
                     Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n";
@@ -71,6 +72,8 @@ impl Handler<()> for Echo {
     fn compresses(&mut self, context_bytes: usize) {
         self.context_bytes.push(context_bytes);
     }
+
+    fn pinged(&mut self) {}
 
     fn refused(&mut self, response: &Response, _: SocketAddr) {
         self.refused.push(response.status());

@@ -12,6 +12,7 @@
 //! | `Pinged` | `pong_timeout` after the ping | Close 1011, reset |
 //! | `Paced` | when the service asked to be called | it is called; without another such wish `Open` |
 //! | `Emulated` | when the service asked to be called | it is called, and asks again |
+//! | any of these three | `message_timeout` after a message was begun that is still not complete, if the timer fires then | Close 1008 |
 //! | `Closing` | `close_timeout` after our Close left | reset |
 //! | `Lingering` | `close_timeout` after our direction was shut | closed |
 //! | any of these, while output waits | `write_timeout` after the socket last took a byte; in `Closing` after the Close was queued | reset |
@@ -45,6 +46,11 @@ impl<T> Conn<T> {
         }
     }
 
+    /// That moment, or when the message under way must be complete, if that is earlier.
+    fn or_message_due(&self, due: Tick, rules: &Rules) -> Tick {
+        self.message_due(rules).filter(|message| due.minus(*message) > 0).unwrap_or(due)
+    }
+
     /// When the timer should fire, for a connection that has just come to where it stands.
     pub(crate) fn deadline(&self, now: Tick, rules: &Rules) -> Tick {
         if self.queued() > 0 {
@@ -54,7 +60,7 @@ impl<T> Conn<T> {
             Phase::Head | Phase::Body => now + rules.head_timeout,
             Phase::Idle => self.last_seen + rules.idle_timeout,
             Phase::Deciding => now + rules.decision_timeout,
-            Phase::Open => self.last_seen + rules.ping_interval,
+            Phase::Open => self.or_message_due(self.last_seen + rules.ping_interval, rules),
             Phase::Paced | Phase::Emulated => self.last_seen,
             Phase::Streaming => now + rules.ping_interval,
             Phase::Waiting => self.rare.as_ref().map_or(now, |rare| rare.until),
@@ -85,6 +91,9 @@ impl<T> Conn<T> {
             self.set_phase(Phase::Resetting);
             return None;
         }
+        if self.end_overdue_message(now, rules, output, handler) {
+            return None;
+        }
         match self.phase() {
             Phase::Head => self.refuse(&Refused::HeadTimeout.into(), false, output, handler),
             Phase::Body => self.refuse(&Refused::BodyTimeout.into(), false, output, handler),
@@ -99,7 +108,7 @@ impl<T> Conn<T> {
             Phase::Open => {
                 let due = self.last_seen + rules.ping_interval;
                 if !due.is_due(now) {
-                    return Some(due);
+                    return Some(self.or_message_due(due, rules));
                 }
                 ws::encode(output, Opcode::Ping, &[]);
                 self.set_phase(Phase::Pinged);

@@ -214,6 +214,11 @@ impl Body {
         Ok(Self { state, bytes: Vec::new(), room, extension_bytes: 0, trailer_bytes: 0 })
     }
 
+    /// Bytes of memory behind it.
+    pub(crate) fn held(&self) -> usize {
+        self.bytes.capacity()
+    }
+
     /// Whether the body is whole: so from the start if it is empty.
     pub(crate) fn is_done(&self) -> bool {
         self.state == State::Done

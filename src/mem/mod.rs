@@ -3,12 +3,14 @@
 //! Shared with the load generator, hence public; no stability is promised.
 
 mod mailbox;
+mod meter;
 mod outbox;
 mod permits;
 mod rng;
 mod wheel;
 
 pub use mailbox::Mailbox;
+pub use meter::{Meter, Rate};
 pub use outbox::Outbox;
 pub use permits::Permits;
 pub use rng::Rng;

@@ -223,6 +223,13 @@ impl Topics {
         }
     }
 
+    /// Drops the older halves of what is kept of all topics: how many bytes, here and in the copies.
+    pub(crate) fn shrink(&mut self) -> usize {
+        let homes: usize = self.homes.values_mut().map(|home| home.log.shrink()).sum();
+        let copies = self.locals.iter_mut().filter_map(|(_, local)| local.copy.as_mut());
+        homes + copies.map(Copy::shrink).sum::<usize>()
+    }
+
     // --- At the home. ---
 
     fn home(&mut self, name: &TopicName, now_ms: u64, random: impl FnOnce() -> u64) -> Result<&mut Home, Full> {

@@ -12,7 +12,7 @@ use super::cursor::{Cursor, Epoch, Gap, Since};
 use super::message::Message;
 use super::name::TopicName;
 use super::publication::Publication;
-use crate::limits::LINGER;
+use crate::limits::{LINGER, SHED_BYTES_MIN};
 use std::collections::{VecDeque, vec_deque};
 use std::sync::Arc;
 
@@ -104,6 +104,15 @@ impl Run {
         }
     }
 
+    /// Drops the older half, unless it is small: how many bytes that were.
+    fn shrink(&mut self) -> usize {
+        let before = self.bytes;
+        while self.bytes > (before / 2).max(SHED_BYTES_MIN) && self.entries.len() > 1 {
+            self.pop();
+        }
+        before - self.bytes
+    }
+
     fn next_expiry(&self) -> Option<u64> {
         let age_ms = self.limits.kept().age_ms;
         let age_ms = if self.base < self.removed { age_ms.min(Limits::LINGER.age_ms) } else { age_ms };
@@ -169,6 +178,11 @@ impl Log {
     /// Drops what is too old.
     pub(crate) fn trim(&mut self, now_ms: u64) {
         self.run.trim(now_ms);
+    }
+
+    /// Drops the older half of what is kept, unless that is little: how many bytes.
+    pub(crate) fn shrink(&mut self) -> usize {
+        self.run.shrink()
     }
 
     /// Drops everything; the position stays.
@@ -242,6 +256,11 @@ impl Copy {
     /// Drops what is too old.
     pub(crate) fn trim(&mut self, now_ms: u64) {
         self.run.trim(now_ms);
+    }
+
+    /// As [`Log::shrink`].
+    pub(crate) fn shrink(&mut self) -> usize {
+        self.run.shrink()
     }
 
     /// The home has dropped everything up to this position: nobody starts before it any more. Those who are on their way

@@ -107,8 +107,11 @@ impl<S: Service, K: Kernel> Worker<S, K> {
         if self.drain.is_some() {
             return self.turn_away(&socket, peer, Refused::Draining);
         }
+        if self.is_short_of_memory() {
+            return self.refuse_entry(socket, peer, Refused::MemoryShort);
+        }
         if self.table.is_full() || !self.shared.enter() {
-            return self.refuse_entry(socket, peer);
+            return self.refuse_entry(socket, peer, Refused::AtCapacity);
         }
         let tick = self.now.tick();
         let (slot, serial) = self.table.insert(Conn::new(peer, tick), socket, true);
@@ -118,16 +121,16 @@ impl<S: Service, K: Kernel> Worker<S, K> {
     }
 
     /// There is no place: the client is told as any other that is refused, in one of the slots kept for that.
-    fn refuse_entry(&mut self, socket: K::Socket, peer: SocketAddr) {
+    fn refuse_entry(&mut self, socket: K::Socket, peer: SocketAddr, refused: Refused) {
         if self.table.is_overfull() {
-            return self.turn_away(&socket, peer, Refused::AtCapacity);
+            return self.turn_away(&socket, peer, refused);
         }
         self.port().metrics.turned_away.add(1);
         let (slot, serial) = self.table.insert(Conn::new(peer, self.now.tick()), socket, false);
         self.port().metrics.opening.add(1);
         let Some(entry) = self.table.find(slot, serial) else { return };
         let count = self.kernel.recv(&entry.socket, &mut self.scratch).unwrap_or(0);
-        let response = self.no_room(count, Refused::AtCapacity);
+        let response = self.no_room(count, refused);
         self.handle(slot, serial, |desk| desk.entry.conn.refuse(&response, false, desk.output, &mut desk.glue));
         self.attend(slot, serial);
     }

@@ -106,8 +106,12 @@ impl<S: Service, K: Kernel> Worker<S, K> {
     /// With `exhaust` (the event told of an end, or no edge will come) it reads until the kernel has nothing more; `ended`
     /// is the event's word that the peer sends no more.
     pub(super) fn read(&mut self, slot: u32, serial: u64, exhaust: bool, ended: bool) {
+        if self.is_throttled(slot) {
+            return;
+        }
         let mut taken = 0;
         for _ in 0..READS_PER_TURN {
+            let before = self.heard(slot);
             let Some(entry) = self.table.find(slot, serial) else {
                 return;
             };
@@ -124,6 +128,9 @@ impl<S: Service, K: Kernel> Worker<S, K> {
                 self.handle(slot, serial, |desk| {
                     desk.entry.conn.input(&mut [], desk.tick, desk.rules, desk.output, &mut desk.glue);
                 });
+                if !self.may_go_on(slot, serial, before) {
+                    return;
+                }
                 continue;
             }
             match self.kernel.recv(&entry.socket, &mut self.scratch) {
@@ -134,6 +141,9 @@ impl<S: Service, K: Kernel> Worker<S, K> {
                         let input = &mut desk.scratch[..count];
                         desk.entry.conn.input(input, desk.tick, desk.rules, desk.output, &mut desk.glue);
                     });
+                    if !self.may_go_on(slot, serial, before) {
+                        return;
+                    }
                     taken += count;
                     if taken >= self.scratch.len() {
                         return self.ready.push((slot, serial));
@@ -411,6 +421,7 @@ impl<S: Service, K: Kernel> Worker<S, K> {
     pub(super) fn remove(&mut self, slot: u32, reset: bool) {
         self.wheel.cancel(&mut self.table, slot);
         self.leave_all(slot);
+        self.throttle.forget(slot);
         let mut entry = self.table.remove(slot);
         if entry.counts() {
             self.shared.leave();

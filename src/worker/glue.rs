@@ -112,6 +112,10 @@ impl<S: Service> Handler<S::State> for Glue<'_, S> {
         self.message(io, state, Message::Binary(bytes));
     }
 
+    fn pinged(&mut self) {
+        self.metrics.pings_in.add(1);
+    }
+
     fn pong(&mut self, io: Io<'_>, state: &mut S::State, payload: &[u8]) {
         self.metrics.pongs.add(1);
         self.serve(io, state, |service, connection| service.pong(connection, payload));

@@ -1,5 +1,6 @@
 //! What other threads may ask of a worker.
 
+use super::memory::Budget;
 use super::table::Live;
 use super::topics::{Asker, TopicMail};
 use crate::conn::Opening;
@@ -33,6 +34,8 @@ pub(crate) enum Envelope<T> {
     /// The service is to be told, as of an answer.
     #[cfg(feature = "centrifugo")]
     Tell { id: ConnId, tag: u64, answer: Box<Answered> },
+    /// Give memory back: reset the connections that hold more than this.
+    Shed { bound: usize },
     /// Stop accepting and close everybody, spread over this long; then end.
     Drain { over: Duration },
     /// End at once.
@@ -66,13 +69,20 @@ pub(crate) struct Shared<T> {
     connections_max: usize,
     /// Who may sweep; `None`: all at once, since there is a core for each.
     pub(super) sweeps: Option<Permits>,
+    /// How much memory there is for all, if that is limited.
+    pub(super) budget: Option<Budget>,
 }
 
 impl<T> Shared<T> {
     /// At most `sweeps_max` workers send to topics' subscribers at a time.
-    pub(crate) fn new(ports: Box<[Port<T>]>, connections_max: usize, sweeps_max: usize) -> Self {
+    pub(crate) fn new(
+        ports: Box<[Port<T>]>,
+        connections_max: usize,
+        sweeps_max: usize,
+        budget: Option<Budget>,
+    ) -> Self {
         let sweeps = (sweeps_max < ports.len()).then(|| Permits::new(sweeps_max, ports.len()));
-        Self { ports, connections: AtomicUsize::new(0), connections_max, sweeps }
+        Self { ports, connections: AtomicUsize::new(0), connections_max, sweeps, budget }
     }
 
     /// Publishes from outside of the workers.

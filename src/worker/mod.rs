@@ -24,14 +24,17 @@ mod fanout;
 mod glue;
 mod kernel;
 mod mail;
+mod memory;
 mod parcels;
 mod subscriptions;
 mod sweep;
 mod table;
+mod throttle;
 mod topics;
 
 pub(crate) use kernel::{Kernel, Machine};
 pub(crate) use mail::{Envelope, Port, Shared};
+pub(crate) use memory::Budget;
 pub(crate) use table::Live;
 pub(crate) use topics::{Asker, Then};
 
@@ -58,6 +61,7 @@ use std::time::Duration;
 use subscriptions::Held;
 use sweep::{Drain, Tick};
 use table::Table;
+use throttle::Throttle;
 use topics::{Asked, Poll};
 
 /// The mailbox's token; listeners count down from the one below. Connections' tokens are smaller: a slot in 24
@@ -133,6 +137,9 @@ pub(crate) struct Worker<S: Service, K: Kernel> {
     polls: HashMap<u32, Poll>,
     joined: Joined,
     permit: Permit,
+    throttle: Throttle,
+    /// When this worker last wondered whether memory is short.
+    memory_looked: Millis,
     accepting: Accepting<K::Listener>,
     tick: Option<Tick>,
     drain: Option<Drain>,
@@ -166,7 +173,6 @@ impl<S: Service, K: Kernel> Worker<S, K> {
             table: Table::new(setup.slots, live),
             wheel: Wheel::new(now.tick()),
             rng: Rng::new(setup.seed),
-            rules: setup.rules,
             shared: setup.shared,
             index: setup.index,
             now,
@@ -190,6 +196,9 @@ impl<S: Service, K: Kernel> Worker<S, K> {
             polls: HashMap::new(),
             joined: Joined::default(),
             permit: Permit::None,
+            throttle: Throttle::new(&setup.rules.rates),
+            rules: setup.rules,
+            memory_looked: now,
             accepting: Accepting::new(listeners),
             tick: setup.tick_interval.map(|interval| Tick::new(interval, now)),
             drain: None,
@@ -236,6 +245,7 @@ impl<S: Service, K: Kernel> Worker<S, K> {
             }
         }
         self.accept();
+        self.release_throttled();
 
         // Once each: a flood has an event in every turn beside its place on the list, and each of the two would bring
         // it back twice, and so on.
@@ -273,6 +283,9 @@ impl<S: Service, K: Kernel> Worker<S, K> {
             self.expiry = self.now + Duration::from_millis(EXPIRY_LOOK_MS);
         }
         self.fire_timers();
+        if self.shared.budget.is_some() {
+            self.look_at_memory();
+        }
         self.uncork();
         if self.output.capacity() > OUTPUT_KEEP_BYTES {
             self.output = Vec::new();
@@ -297,7 +310,8 @@ impl<S: Service, K: Kernel> Worker<S, K> {
         let tick = self.tick.as_ref().map(Tick::next);
         let drain = self.drain.as_ref().map(|drain| drain.next(self.table.high()));
         let expiry = (!self.topics.is_empty()).then_some(self.expiry);
-        [timer, tick, drain, expiry, self.accepting.next()].into_iter().flatten().min().map(|next| next.since(self.now))
+        let others = [self.accepting.next(), self.throttle.next(), self.memory_look()];
+        [timer, tick, drain, expiry].into_iter().chain(others).flatten().min().map(|next| next.since(self.now))
     }
 
     fn port(&self) -> &Port<S::State> {
@@ -331,6 +345,7 @@ impl<S: Service, K: Kernel> Worker<S, K> {
                 Envelope::Topic(mail) => self.topic_mail_came(*mail),
                 #[cfg(feature = "centrifugo")]
                 Envelope::Tell { id, tag, answer } => self.tell(id, tag, Ok(*answer)),
+                Envelope::Shed { bound } => self.shed_memory(bound),
                 Envelope::Drain { over } => self.begin_drain(over),
                 Envelope::Abort => return self.abort_all(),
             }

@@ -176,6 +176,11 @@ impl<T, S> Table<T, S> {
         self.slab.get_mut(slot as usize).filter(|entry| entry.serial == serial)
     }
 
+    /// The same, to look at.
+    pub(super) fn get(&self, slot: u32) -> Option<&Entry<T, S>> {
+        self.slab.get(slot as usize)
+    }
+
     /// The connection in that slot, whichever it is.
     pub(super) fn at(&mut self, slot: u32) -> Option<&mut Entry<T, S>> {
         self.slab.get_mut(slot as usize)

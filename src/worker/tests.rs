@@ -2,14 +2,16 @@
 
 #[cfg(feature = "centrifugo")]
 mod emulation;
+mod limits;
 
 use super::*;
 use crate::config::Config;
+use crate::error::Violation;
 use crate::mem::Mailbox;
 use crate::metrics::Metrics;
 use crate::service::{Accept, Connection, Decision, Message, Request};
 use crate::sys::Wake;
-use crate::topic::Limits;
+use crate::topic::{Limits, TopicName};
 use std::cell::RefCell;
 use std::io::ErrorKind;
 use std::net::SocketAddr;
@@ -165,20 +167,26 @@ impl Stage {
 
 impl<S: Service> Stage<S> {
     fn with(service: S) -> Self {
+        Self::by(service, Config::default())
+    }
+
+    fn by(service: S, config: Config) -> Self {
         let kernel = Scripted::default();
         let script = Rc::clone(&kernel.0);
         let wake = Wake::new().expect("an eventfd");
         let live = Arc::new(Live::new(16));
         let port = Port { mailbox: Mailbox::default(), wake, live, metrics: Metrics::default() };
+        let rules = config.rules().expect("the settings are right");
+        let budget = config.memory.map(|memory| Budget::new(memory, rules.held_bytes_max()));
         let setup = Setup {
             index: 0,
             slots: 16,
-            rules: Config::default().rules().expect("the defaults are right"),
+            rules,
             tick_interval: None,
             seed: 1,
             origins: Arc::default(),
             retention: Retention::uniform(Limits { messages: 1000, bytes: 1 << 20, age_ms: 600_000 }, 86_400_000, 100),
-            shared: Arc::new(Shared::new(Box::new([port]), 16, 1)),
+            shared: Arc::new(Shared::new(Box::new([port]), 16, 1, budget)),
         };
         Self { worker: Worker::new(kernel, service, setup, vec![()]).expect("it starts"), script }
     }

@@ -18,6 +18,7 @@ use super::mask::unmask;
 use super::utf8::Utf8;
 use crate::error::Violation;
 use crate::limits::{CONTROL_BYTES_MAX, FRAME_HEADER_BYTES_MAX};
+use crate::time::Tick;
 
 /// Which side of the connection reads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -81,6 +82,8 @@ pub struct Partial {
     message: Vec<u8>,
     /// The end of its text so far.
     utf8: Utf8,
+    /// When it was first left incomplete: for the caller, who knows the time.
+    pub begun: Option<Tick>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -125,6 +128,7 @@ impl Default for Partial {
             kind: None,
             message: Vec::new(),
             utf8: Utf8::default(),
+            begun: None,
         }
     }
 }

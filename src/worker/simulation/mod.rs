@@ -201,8 +201,12 @@ impl World {
             live: Arc::new(Live::new(shape.slots)),
             metrics: Metrics::default(),
         };
-        let shared =
-            Arc::new(Shared::new((0..shape.workers).map(port).collect(), shape.connections_max, shape.sweeps_max));
+        let shared = Arc::new(Shared::new(
+            (0..shape.workers).map(port).collect(),
+            shape.connections_max,
+            shape.sweeps_max,
+            None,
+        ));
         let worker = |index| {
             let kernel = Simulated { net: Rc::clone(&net), worker: index };
             let setup = Setup {

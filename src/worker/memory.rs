@@ -1,0 +1,150 @@
+//! One budget for all that the process allocates. Over it nobody new comes in, and what connections hold is given back,
+//! the largest first: all workers reset those that hold more than a bound, which is halved until it is enough. When nobody
+//! holds much any more, it is the logs that are too large: their older halves go.
+//!
+//! Memory grows only in turns of the loops, so it is looked at there; an idle server is left asleep.
+
+use super::{Envelope, Kernel, Worker};
+use crate::config::Memory;
+use crate::conn::Ended;
+use crate::error::End;
+use crate::limits::{MEMORY_LOOK_MS, SHED_BYTES_MIN};
+use crate::service::Service;
+use crate::time::Millis;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::time::Duration;
+
+/// The budget, as all workers see it.
+#[derive(Debug)]
+pub(crate) struct Budget {
+    memory: Memory,
+    /// When somebody looked.
+    looked_ms: AtomicU64,
+    /// Who holds more than this is reset; `ROOM`: nobody is.
+    bound: AtomicUsize,
+    /// Where the bound starts: the most that one connection holds.
+    largest: usize,
+}
+
+/// The bound while there is room.
+const ROOM: usize = usize::MAX;
+
+impl Budget {
+    pub(crate) fn new(memory: Memory, largest: usize) -> Self {
+        let largest = largest.next_power_of_two().max(SHED_BYTES_MIN);
+        Self { memory, looked_ms: AtomicU64::new(0), bound: AtomicUsize::new(ROOM), largest }
+    }
+
+    /// Whether there is no room for anybody else.
+    pub(super) fn is_spent(&self) -> bool {
+        self.bound.load(Ordering::Relaxed) != ROOM
+    }
+
+    /// Looks, if it is time to: what is to be given back now.
+    fn look(&self, now: Millis) -> Option<usize> {
+        let looked_ms = self.looked_ms.load(Ordering::Relaxed);
+        let is_time = now.0 >= looked_ms.saturating_add(MEMORY_LOOK_MS);
+        let mine = || self.looked_ms.compare_exchange(looked_ms, now.0, Ordering::Relaxed, Ordering::Relaxed).is_ok();
+        if !is_time || !mine() {
+            return None;
+        }
+        let used = (self.memory.used)();
+        if used <= self.memory.bytes_max {
+            if self.bound.swap(ROOM, Ordering::Relaxed) != ROOM {
+                log::info!("memory: {used} bytes are in use, within the budget again");
+            }
+            return None;
+        }
+        let bound = match self.bound.load(Ordering::Relaxed) {
+            ROOM => {
+                let max = self.memory.bytes_max;
+                log::warn!(
+                    "memory: {used} bytes are in use, {max} may be: refusing connections, resetting those that hold most"
+                );
+                self.largest / 2
+            }
+            bound => (bound / 2).max(SHED_BYTES_MIN),
+        };
+        self.bound.store(bound, Ordering::Relaxed);
+        Some(bound)
+    }
+}
+
+impl<S: Service, K: Kernel> Worker<S, K> {
+    pub(super) fn is_short_of_memory(&self) -> bool {
+        self.shared.budget.as_ref().is_some_and(Budget::is_spent)
+    }
+
+    /// When memory is to be looked at although nothing else happens.
+    pub(super) fn memory_look(&self) -> Option<Millis> {
+        self.is_short_of_memory().then(|| self.memory_looked + Duration::from_millis(MEMORY_LOOK_MS))
+    }
+
+    /// Looks whether there is more in use than may be, and has all workers give something back.
+    pub(super) fn look_at_memory(&mut self) {
+        self.memory_looked = self.now;
+        let Some(bound) = self.shared.budget.as_ref().and_then(|budget| budget.look(self.now)) else { return };
+        for (index, port) in self.shared.ports.iter().enumerate() {
+            if index != usize::from(self.index) {
+                port.post(Envelope::Shed { bound });
+            }
+        }
+        self.shed_memory(bound);
+    }
+
+    /// Resets those that hold more than the bound. At its lowest, the older halves of the logs go too.
+    pub(super) fn shed_memory(&mut self, bound: usize) {
+        self.uncork();
+        for slot in 0..self.table.high() {
+            let Some(entry) = self.table.at(slot) else { continue };
+            let held = entry.conn.held();
+            if held <= bound {
+                continue;
+            }
+            let peer = entry.conn.peer();
+            entry.conn.settle(Ended::new(End::MemoryShort));
+            self.remove(slot, true);
+            self.port().metrics.shed.add(1);
+            if self.log.allows(self.now) {
+                log::info!("closed {peer}: {}, it held {held} bytes", End::MemoryShort.word());
+            }
+        }
+        if bound <= SHED_BYTES_MIN {
+            let dropped = self.topics.shrink();
+            if dropped > 0 && self.log.allows(self.now) {
+                log::warn!("memory: dropped {dropped} bytes of what topics keep");
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    static USED: AtomicU64 = AtomicU64::new(0);
+
+    #[test]
+    fn the_bound_is_halved_until_it_is_enough() {
+        let memory = Memory { bytes_max: 1000, used: || USED.load(Ordering::Relaxed) };
+        let budget = Budget::new(memory, 60_000);
+        let mut now = Millis(0);
+        let mut look = |used| {
+            USED.store(used, Ordering::Relaxed);
+            now = now + Duration::from_millis(MEMORY_LOOK_MS);
+            assert_eq!(budget.look(Millis(now.0 - 1)), None, "it is not time yet");
+            let bound = budget.look(now);
+            assert_eq!(budget.look(now), None, "once");
+            (bound, budget.is_spent())
+        };
+        assert_eq!(look(1000), (None, false));
+        assert_eq!(look(1001), (Some(32_768), true));
+        assert_eq!(look(1001), (Some(16_384), true));
+        for _ in 0..10 {
+            look(1001);
+        }
+        assert_eq!(look(1001), (Some(SHED_BYTES_MIN), true), "that is the lowest");
+        assert_eq!(look(999), (None, false));
+        assert_eq!(look(2000), (Some(32_768), true));
+    }
+}
