@@ -135,9 +135,9 @@ impl<S: Service, K: Kernel> Worker<S, K> {
         let metrics = &self.port().metrics;
         let asked = self.table.get(slot).is_some_and(|entry| entry.conn.phase() == Phase::Pinged);
         [
-            metrics.messages_in.read().wrapping_add(metrics.requests.read()),
+            metrics.messages_in.read() + metrics.requests.read(),
             metrics.bytes_in.read(),
-            metrics.pings_in.read().wrapping_add(metrics.pongs.read()).wrapping_add(u64::from(asked)),
+            metrics.pings_in.read() + metrics.pongs.read() + u64::from(asked),
         ]
     }
 
@@ -145,7 +145,7 @@ impl<S: Service, K: Kernel> Worker<S, K> {
     #[inline]
     pub(super) fn may_go_on(&mut self, slot: u32, serial: u64, before: Spent) -> bool {
         let after = self.heard(u32::MAX);
-        let spent = [0, 1, 2].map(|kind| after[kind].wrapping_sub(before[kind]).min(u64::MAX / 2));
+        let spent = [0, 1, 2].map(|kind| after[kind].saturating_sub(before[kind]));
         match self.throttle.charge(slot, serial, spent, self.now) {
             Standing::Within => true,
             Standing::Over => {

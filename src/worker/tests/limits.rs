@@ -93,6 +93,23 @@ fn who_is_within_the_rate_is_never_held_back() {
 }
 
 #[test]
+fn a_pong_that_was_asked_for_is_free_and_its_absence_too() {
+    let mut stage = rated(Rates { controls: 1, ..Rates::default() });
+    let client = stage.client();
+    stage.turn();
+    for answer in [&b"\x8A\x80\0\0\0\0"[..], HELLO].repeat(10) {
+        let pings = stage.metrics().pings.read();
+        while stage.metrics().pings.read() == pings {
+            stage.script.borrow_mut().now += 1000;
+            stage.turn();
+        }
+        stage.say(&client, answer);
+        stage.turn();
+    }
+    assert_eq!((stage.metrics().throttled.read(), stage.worker.throttle.next()), (0, None));
+}
+
+#[test]
 fn the_loop_sleeps_while_somebody_is_held_back_and_loses_nothing() {
     let mut stage = rated(Rates { messages: 100, ..Rates::default() });
     let client = stage.client();
