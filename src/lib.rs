@@ -44,6 +44,7 @@ mod metrics;
 #[doc(hidden)]
 pub mod time;
 
+mod json;
 #[doc(hidden)]
 pub mod mem;
 #[doc(hidden)]
@@ -65,8 +66,9 @@ mod launch;
 mod server;
 mod service;
 
-pub use config::{Allow, Compression, ConfigError, RuleSet, SlowReaders, TopicRules};
+pub use config::{Allow, Compression, Config, ConfigError, Memory, RuleSet, SlowReaders, TopicRules};
 pub use http::{Head, Response};
+pub use json::JsonError;
 pub use server::{Gone, Handle, Publisher, Running, Seat, Server, StartError};
 pub use service::{
     Accept, Answer, Close, ConnId, Connection, Decision, Frames, Message, Request, SendError, Service, Token, TopicUrl,
@@ -78,4 +80,4 @@ pub use service::{ApiKey, Caller, Centrifugo, Mounted, Rpc, RpcAnswer, RpcError,
 #[cfg(feature = "centrifugo")]
 #[doc(hidden)]
 pub use service::{Reached, UserCall};
-pub use topic::{Cursor, CursorError, JsonError, NameError, Publication, Since, TopicName};
+pub use topic::{Cursor, CursorError, NameError, Publication, Since, TopicName};

@@ -1,6 +1,8 @@
 //! Every limit, with its unit and the arithmetic behind it. Relations between limits are asserted at
 //! compile time at the end.
 
+use std::time::Duration;
+
 /// Longest request head, in bytes. Browsers and proxies stop at 8 to 16 KiB.
 pub const HEAD_BYTES_MAX: usize = 16 * 1024;
 
@@ -157,6 +159,14 @@ pub const CALLS_PER_TURN: usize = if cfg!(test) { 2 } else { 64 };
 
 /// Topics that a worker looks at in one turn, to list those that are listened to.
 pub const SURVEY_LOOKS_MAX: usize = if cfg!(test) { 2 } else { 2048 };
+
+/// How often a session of Centrifugo's protocol is pinged, and how long it has to answer, unless it is set: Centrifugo's own.
+pub const CENTRIFUGO_PING_INTERVAL: Duration = Duration::from_secs(25);
+/// See [`CENTRIFUGO_PING_INTERVAL`].
+pub const CENTRIFUGO_PONG_TIMEOUT: Duration = Duration::from_secs(8);
+
+/// How long a client has for its connect command, unless it is set: Centrifugo's `client.stale_close_delay`.
+pub const CENTRIFUGO_CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// How many seconds a Centrifugo client has for a new token after its connection or subscription has expired, as
 /// Centrifugo has it: the SDKs ask for one when it expires, and not before.

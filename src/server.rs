@@ -118,19 +118,19 @@ impl Server {
     /// more is not read for a while, so that TCP holds it back; who has gone on like that for 10 s is closed (1008, or 429).
     /// Default: 0, no limit.
     pub fn message_rate(mut self, per_second: u32) -> Self {
-        self.config.rates.messages = per_second;
+        self.config.message_rate = per_second;
         self
     }
 
     /// The same of bytes, of whatever kind. Default: 0, no limit.
     pub fn byte_rate(mut self, per_second: u64) -> Self {
-        self.config.rates.bytes = per_second;
+        self.config.byte_rate = per_second;
         self
     }
 
     /// The same of pings, and of pongs that were not asked for. Default: 200; 0: no limit.
     pub fn control_rate(mut self, per_second: u32) -> Self {
-        self.config.rates.controls = per_second;
+        self.config.control_rate = per_second;
         self
     }
 
@@ -260,7 +260,7 @@ impl Server {
         F: Fn(&Seat<S::State>) -> S + Send + Sync + 'static,
     {
         if self.config.listen.is_empty() {
-            self.config.listen.push(([127, 0, 0, 1], 8080).into());
+            self.config.listen.push(Config::ADDRESS);
         }
         let rules = self.config.rules()?;
         let origins = Arc::new(Origins::new(&self.config.origins)?);
@@ -287,6 +287,12 @@ impl Server {
         };
         let (threads, addresses) = launch.go()?;
         Ok(Running { threads, addresses, handle: Handle { shared } })
+    }
+}
+
+impl From<Config> for Server {
+    fn from(config: Config) -> Self {
+        Self { config }
     }
 }
 

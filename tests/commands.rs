@@ -2,38 +2,19 @@
 //! behind.
 #![cfg(feature = "centrifugo")]
 
+#[path = "support/site.rs"]
+mod site;
 mod support;
 
 use serde_json::{Value, json};
-use std::net::SocketAddr;
+use site::{Nothing, Site};
 use support::*;
-use throng::{Centrifugo, Connection, Decision, Handle, Message, Mounted, Request, Response, Running, Server, Service};
-
-struct Nothing;
-
-impl Service for Nothing {
-    type State = ();
-
-    fn open(&mut self, _: &Request<'_>) -> Decision<()> {
-        Response::refuse(404, "connect to /connection/websocket").into()
-    }
-
-    fn message(&mut self, _: &mut Connection<'_, ()>, _: Message<'_>) {}
-}
-
-struct Site {
-    running: Option<Running<Mounted<()>>>,
-    handle: Handle<Mounted<()>>,
-    address: SocketAddr,
-}
+use throng::{Centrifugo, Server};
 
 impl Site {
     fn start(with: fn(Centrifugo<Nothing>) -> Centrifugo<Nothing>) -> Self {
-        let server = Server::new().listen("127.0.0.1:0".parse().expect("an address")).workers(3);
-        let service = move |_: &_| with(Centrifugo::new(Nothing).api_insecure(true));
-        let running = server.client_publish(true).presence(true).join_leave(true).start(service).expect("it starts");
-        let (handle, address) = (running.handle(), running.addresses()[0]);
-        Self { running: Some(running), handle, address }
+        let server = Server::new().workers(3).client_publish(true).presence(true).join_leave(true);
+        Self::run(server, move || with(Centrifugo::new(Nothing).api_insecure(true)))
     }
 
     fn open(&self, query: &str) -> Raw {
@@ -69,15 +50,6 @@ impl Site {
                 && self.api("presence_stats", &json!({"channel": "t"})) == json!({"num_clients": 0, "num_users": 0})
         });
         assert!(self.handle.metrics().lines().any(|line| line == "throng_panics_total 0"), "{}", self.handle.metrics());
-    }
-}
-
-impl Drop for Site {
-    fn drop(&mut self) {
-        self.handle.abort();
-        if let Some(running) = self.running.take() {
-            running.wait().expect("it ends");
-        }
     }
 }
 

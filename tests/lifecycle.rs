@@ -208,31 +208,39 @@ fn four_workers_together_keep_to_max_connections() {
     the_limit_is_exact_and_room_is_used_again(4);
 }
 
+/// 200 that ask for a WebSocket, some of whom are refused at once.
+fn crowd(server: &Throng) -> Vec<Raw> {
+    let ask = |_| {
+        let mut peer = server.connect();
+        let _ = peer.try_send(upgrade().bytes());
+        peer
+    };
+    (0..200).map(ask).collect()
+}
+
+#[track_caller]
+fn serves_again(server: &Throng, within: Duration) {
+    eventually("it serves again", within, || {
+        let mut next = server.connect();
+        next.send(upgrade().bytes());
+        next.hears(millis(500)) && next.head().status == 101
+    });
+}
+
 #[test]
 fn a_full_descriptor_table_costs_no_cpu_and_room_is_used_within_a_second() {
     let server = Throng::start("--echo --workers 1 --max-connections 1000");
     server.websocket().echo("warm");
     // Everything is open by now; what is left of the 64 is for connections.
     server.limit_descriptors(64);
-    let peers: Vec<Raw> = (0..200)
-        .map(|_| {
-            let mut peer = server.connect();
-            // Some are refused at once.
-            let _ = peer.try_send(upgrade().bytes());
-            peer
-        })
-        .collect();
+    let peers = crowd(&server);
     thread::sleep(millis(300));
     let before = server.cpu_seconds();
     thread::sleep(millis(2000));
     let used = server.cpu_seconds() - before;
     assert!(used <= 0.1, "{used} s of CPU in 2 s of being full: more than 5 % of a core");
     drop(peers);
-    eventually("it serves again", millis(1000), || {
-        let mut next = server.connect();
-        next.send(upgrade().bytes());
-        next.hears(millis(500)) && next.head().status == 101
-    });
+    serves_again(&server, millis(1000));
 }
 
 #[test]
@@ -278,23 +286,13 @@ fn who_is_accepted_while_descriptors_are_short_is_served() {
 fn shared_descriptors_are_short_for_all_workers_alike() {
     let server = Throng::start("--echo --workers 2 --shared-fds --max-connections 1000");
     server.limit_descriptors(64);
-    let peers: Vec<Raw> = (0..200)
-        .map(|_| {
-            let mut peer = server.connect();
-            let _ = peer.try_send(upgrade().bytes());
-            peer
-        })
-        .collect();
+    let peers = crowd(&server);
     thread::sleep(millis(300));
     let before = server.cpu_seconds();
     thread::sleep(millis(1000));
     assert!(server.cpu_seconds() - before <= 0.05);
     drop(peers);
-    eventually("it serves again", millis(1500), || {
-        let mut next = server.connect();
-        next.send(upgrade().bytes());
-        next.hears(millis(500)) && next.head().status == 101
-    });
+    serves_again(&server, millis(1500));
 }
 
 // Peers that leave, stall and flood.

@@ -10,7 +10,7 @@ use std::path::Path;
 
 /// Who may use whom: a module may use its own line and the lines above it.
 const LAYERS: [&[&str]; 8] = [
-    &["sys", "mem"],
+    &["sys", "mem", "json"],
     &["http", "ws", "sse"],
     &["conn"],
     &["topic", "adapter"],

@@ -1,49 +1,26 @@
 //! Clients of Centrifugo's protocol with tokens, over real sockets.
 #![cfg(feature = "centrifugo")]
 
+#[path = "support/site.rs"]
+mod site;
 mod support;
 
 use jsonwebtoken::{EncodingKey, Header};
 use serde_json::{Value, json};
-use std::net::SocketAddr;
+use site::{Nothing, Site};
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::thread;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use support::*;
-use throng::{
-    Centrifugo, Connection, Decision, Handle, Message, Mounted, Publisher, Request, Response, Running, Server, Service,
-    TokenKeys, TopicName,
-};
-
-struct Nothing;
-
-impl Service for Nothing {
-    type State = ();
-
-    fn open(&mut self, _: &Request<'_>) -> Decision<()> {
-        Response::refuse(404, "connect to /connection/websocket").into()
-    }
-
-    fn message(&mut self, _: &mut Connection<'_, ()>, _: Message<'_>) {}
-}
-
-struct Site {
-    running: Option<Running<Mounted<()>>>,
-    handle: Handle<Mounted<()>>,
-    address: SocketAddr,
-}
+use throng::{Centrifugo, Publisher, Server, TokenKeys, TopicName};
 
 impl Site {
     fn start() -> Self {
-        let server = Server::new().listen("127.0.0.1:0".parse().expect("an address")).workers(4);
-        let service = |_: &_| {
+        let server = Server::new().workers(4).history(10_000, 1 << 20, Duration::from_secs(60)).client_publish(true);
+        Self::run(server, || {
             let keys = TokenKeys::new(b"secret").audience("throng");
             Centrifugo::new(Nothing).tokens(keys).subscription_tokens(TokenKeys::new(b"other"))
-        };
-        let server = server.history(10_000, 1 << 20, Duration::from_secs(60)).client_publish(true);
-        let running = server.start(service).expect("it starts");
-        let (handle, address) = (running.handle(), running.addresses()[0]);
-        Self { running: Some(running), handle, address }
+        })
     }
 
     fn publisher(&self) -> Publisher {
@@ -61,15 +38,6 @@ impl Site {
         let mut client = self.client();
         let reply = client.connect(claims);
         (client, reply["connect"].clone())
-    }
-}
-
-impl Drop for Site {
-    fn drop(&mut self) {
-        self.handle.abort();
-        if let Some(running) = self.running.take() {
-            running.wait().expect("it ends");
-        }
     }
 }
 

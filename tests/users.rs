@@ -1,30 +1,17 @@
 //! What an application does with its users' sessions, and what they ask of it: the server API, calls and messages.
 #![cfg(feature = "centrifugo")]
 
+#[path = "support/site.rs"]
+mod site;
 mod support;
 
 use jsonwebtoken::{EncodingKey, Header};
 use serde_json::{Value, json};
-use std::net::SocketAddr;
+use site::{Nothing, Site};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 use support::*;
-use throng::{
-    Centrifugo, ConnId, Connection, Decision, Gone, Handle, Message, Mounted, Publication, Request, Response,
-    RpcAnswer, RpcError, RpcToken, Running, Server, Service, TokenKeys,
-};
-
-struct Nothing;
-
-impl Service for Nothing {
-    type State = ();
-
-    fn open(&mut self, _: &Request<'_>) -> Decision<()> {
-        Response::refuse(404, "connect to /connection/websocket").into()
-    }
-
-    fn message(&mut self, _: &mut Connection<'_, ()>, _: Message<'_>) {}
-}
+use throng::{Centrifugo, ConnId, Gone, Message, Publication, RpcAnswer, RpcError, RpcToken, Server, TokenKeys};
 
 /// What the application was told.
 #[derive(Debug, PartialEq)]
@@ -33,14 +20,7 @@ enum Told {
     Sent(ConnId, String, Vec<u8>),
 }
 
-struct Site {
-    running: Option<Running<Mounted<()>>>,
-    handle: Handle<Mounted<()>>,
-    address: SocketAddr,
-    told: Receiver<Told>,
-}
-
-/// The application of the tests.
+/// The application of the tests, which need not listen to what it is told.
 fn application(told: &Sender<Told>) -> Centrifugo<Nothing> {
     let (asked, sent) = (told.clone(), told.clone());
     Centrifugo::new(Nothing)
@@ -57,7 +37,7 @@ fn application(told: &Sender<Told>) -> Centrifugo<Nothing> {
             ("refuse", _) => RpcError::new(400, "not today").into(),
             ("wrong", _) => RpcError::new(7, "a code of the SDK's").into(),
             ("later", _) => {
-                asked.send(Told::Later(rpc.token())).expect("the test listens");
+                let _ = asked.send(Told::Later(rpc.token()));
                 RpcAnswer::Later(rpc.token())
             }
             ("panic", _) => panic!("as the method says"),
@@ -69,22 +49,21 @@ fn application(told: &Sender<Told>) -> Centrifugo<Nothing> {
                 Message::Binary(bytes) => bytes.to_vec(),
                 _ => unreachable!("there are no others"),
             };
-            sent.send(Told::Sent(caller.id(), caller.user().to_owned(), data)).expect("the test listens");
+            let _ = sent.send(Told::Sent(caller.id(), caller.user().to_owned(), data));
         })
 }
 
 impl Site {
     fn start() -> Self {
-        let server = Server::new().client_publish(true).listen("127.0.0.1:0".parse().expect("an address")).workers(4);
+        Self::told().0
+    }
+
+    /// With what the application is told.
+    fn told() -> (Self, Receiver<Told>) {
+        let server = Server::new().workers(4).client_publish(true).presence(true).join_leave(true);
         let (sender, told) = channel();
         let sender = std::sync::Mutex::new(sender);
-        let running = server
-            .presence(true)
-            .join_leave(true)
-            .start(move |_| application(&sender.lock().expect("nobody panics with it")))
-            .expect("it starts");
-        let (handle, address) = (running.handle(), running.addresses()[0]);
-        Self { running: Some(running), handle, address, told }
+        (Self::run(server, move || application(&sender.lock().expect("nobody panics with it"))), told)
     }
 
     fn connect(&self, query: &str, connect: &Value) -> Client {
@@ -105,15 +84,6 @@ impl Site {
 
     fn api(&self) -> Raw {
         Raw::connect(self.address)
-    }
-}
-
-impl Drop for Site {
-    fn drop(&mut self) {
-        self.handle.abort();
-        if let Some(running) = self.running.take() {
-            running.wait().expect("it ends");
-        }
     }
 }
 
@@ -355,7 +325,7 @@ fn a_user_with_very_many_sessions_holds_nobody_up() {
 
 #[test]
 fn the_application_answers_calls_at_once_or_later() {
-    let site = Site::start();
+    let (site, told) = Site::told();
     let mut client = site.user("ann");
     for data in [json!({"a": [1, "x\n"]}), json!("text"), json!(null)] {
         assert_eq!(client.rpc("echo", &data), json!({"id": 7, "rpc": {"data": data}}));
@@ -367,7 +337,7 @@ fn the_application_answers_calls_at_once_or_later() {
     assert_eq!(client.rpc("wrong", &json!(1))["error"]["code"], 100);
     client.say(&json!({"id": 8, "rpc": {"method": "later"}}));
     client.is_undisturbed();
-    let Ok(Told::Later(token)) = site.told.recv_timeout(PATIENCE) else { panic!("it was asked") };
+    let Ok(Told::Later(token)) = told.recv_timeout(PATIENCE) else { panic!("it was asked") };
     site.handle.answer_rpc(token, Ok("at last".into())).expect("it is there");
     assert_eq!(client.hear(), json!({"id": 8, "rpc": {"data": "at last"}}));
     site.handle.answer_rpc(token, Err(RpcError::new(1999, "no"))).expect("it is there");
@@ -380,10 +350,10 @@ fn the_application_answers_calls_at_once_or_later() {
 
 #[test]
 fn the_application_hears_what_is_sent_and_says_something_back() {
-    let site = Site::start();
+    let (site, told) = Site::told();
     let mut client = site.connect("", &json!({}));
     client.say(&json!({"send": {"data": {"n": 1}}}));
-    let Ok(Told::Sent(id, user, data)) = site.told.recv_timeout(PATIENCE) else { panic!("it was told") };
+    let Ok(Told::Sent(id, user, data)) = told.recv_timeout(PATIENCE) else { panic!("it was told") };
     assert_eq!((&*user, &data[..]), ("", &br#"{"n":1}"#[..]));
     for (said, heard) in [
         (Publication::json("{\"n\":\n2}").expect("JSON"), json!({"n": 2})),
@@ -398,7 +368,7 @@ fn the_application_hears_what_is_sent_and_says_something_back() {
 /// Bytes of the schema: the field numbers and lengths of `client.proto`, by hand.
 #[test]
 fn with_protobuf_bytes_go_in_and_out_as_they_are() {
-    let site = Site::start();
+    let (site, told) = Site::told();
     let mut client = site.connect("?format=protobuf", &json!(null));
     let mut ask = |command: &[u8]| {
         let delimited = [&[u8::try_from(command.len()).expect("it is short")], command].concat();
@@ -412,7 +382,7 @@ fn with_protobuf_bytes_go_in_and_out_as_they_are() {
     assert_eq!(ask(&rpc), [8, 0x08, 2, 0x6A, 4, 0x0A, 2, 0xFF, 0x00]);
     // send = 12 { data = 1: ff }, which has no reply.
     client.raw.send(frame(BINARY, [5, 0x62, 3, 0x0A, 1, 0xFF]).bytes());
-    let Ok(Told::Sent(id, _, data)) = site.told.recv_timeout(PATIENCE) else { panic!("it was told") };
+    let Ok(Told::Sent(id, _, data)) = told.recv_timeout(PATIENCE) else { panic!("it was told") };
     assert_eq!(data, [0xFF]);
     site.handle.say(id, vec![1, 2]).expect("it is there");
     // push = 4 { message = 8 { data = 1: 01 02 } }

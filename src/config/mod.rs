@@ -5,7 +5,7 @@ use crate::limits::{
     WORKERS_MAX,
 };
 use crate::time::Span;
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,34 +17,49 @@ pub(crate) use compression::WINDOW_BITS;
 pub use rules::{Allow, RuleSet, TopicRules};
 pub(crate) use rules::{Denied, Right};
 
-/// The settings behind [`Server`](crate::Server)'s methods, which document them.
+/// All settings of a [`Server`](crate::Server) at once, for programs that read them from a file or show them: each is what the
+/// method of that name sets, and says there what it is. Here alone are the defaults.
+///
+/// ```
+/// use throng::{Config, Server};
+///
+/// let mut config = Config::default();
+/// config.workers = Some(2);
+/// let server = Server::from(config).pin(true);
+/// ```
 #[derive(Clone, Debug)]
-pub(crate) struct Config {
-    pub(crate) listen: Vec<SocketAddr>,
-    pub(crate) workers: Option<usize>,
-    pub(crate) connections_max: Option<usize>,
-    pub(crate) message_bytes_max: usize,
-    pub(crate) queue_bytes_max: Option<usize>,
-    pub(crate) ping_interval: Duration,
-    pub(crate) pong_timeout: Duration,
-    pub(crate) head_timeout: Duration,
-    pub(crate) idle_timeout: Duration,
-    pub(crate) decision_timeout: Duration,
-    pub(crate) close_timeout: Duration,
-    pub(crate) write_timeout: Duration,
-    pub(crate) message_timeout: Duration,
-    pub(crate) rates: Rates,
-    pub(crate) memory: Option<Memory>,
-    pub(crate) tick_interval: Option<Duration>,
-    pub(crate) backlog: u16,
-    pub(crate) origins: Vec<String>,
-    pub(crate) topics_max: usize,
-    pub(crate) topics: RuleSet,
-    pub(crate) subscriptions_max: usize,
-    pub(crate) slow_readers: SlowReaders,
-    pub(crate) compression: Option<Compression>,
-    pub(crate) shared_descriptors: bool,
-    pub(crate) pin: bool,
+#[non_exhaustive]
+pub struct Config {
+    /// If there is none, [`ADDRESS`](Self::ADDRESS).
+    pub listen: Vec<SocketAddr>,
+    pub workers: Option<usize>,
+    pub connections_max: Option<usize>,
+    pub message_bytes_max: usize,
+    /// What follows from the longest message, if it is not set.
+    pub queue_bytes_max: Option<usize>,
+    pub ping_interval: Duration,
+    pub pong_timeout: Duration,
+    pub head_timeout: Duration,
+    pub idle_timeout: Duration,
+    pub decision_timeout: Duration,
+    pub close_timeout: Duration,
+    pub write_timeout: Duration,
+    pub message_timeout: Duration,
+    pub message_rate: u32,
+    pub byte_rate: u64,
+    pub control_rate: u32,
+    pub memory: Option<Memory>,
+    pub tick_interval: Option<Duration>,
+    pub backlog: u16,
+    /// Each is one that is allowed.
+    pub origins: Vec<String>,
+    pub topics_max: usize,
+    pub topics: RuleSet,
+    pub subscriptions_max: usize,
+    pub slow_readers: SlowReaders,
+    pub compression: Option<Compression>,
+    pub shared_descriptors: bool,
+    pub pin: bool,
 }
 
 impl Default for Config {
@@ -63,7 +78,9 @@ impl Default for Config {
             close_timeout: Duration::from_secs(3),
             write_timeout: Duration::from_secs(30),
             message_timeout: Duration::from_secs(30),
-            rates: Rates::default(),
+            message_rate: 0,
+            byte_rate: 0,
+            control_rate: 200,
             memory: None,
             tick_interval: None,
             backlog: 4096,
@@ -109,7 +126,7 @@ impl Rules {
 }
 
 /// How much one connection may send in a second; 0: as much as it likes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Rates {
     /// Messages, or requests.
     pub(crate) messages: u32,
@@ -118,18 +135,12 @@ pub(crate) struct Rates {
     pub(crate) controls: u32,
 }
 
-impl Default for Rates {
-    fn default() -> Self {
-        Self { messages: 0, bytes: 0, controls: 200 }
-    }
-}
-
-/// How much memory the process may use.
+/// How much memory the process may use: what [`Server::memory_max`](crate::Server::memory_max) is told.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Memory {
-    pub(crate) bytes_max: u64,
-    /// How much it does, in bytes.
-    pub(crate) used: fn() -> u64,
+pub struct Memory {
+    pub bytes_max: u64,
+    /// How many bytes it does.
+    pub used: fn() -> u64,
 }
 
 /// What becomes of a subscriber that reads so slowly that its next message is no longer kept.
@@ -168,6 +179,9 @@ pub(crate) struct Plan {
 }
 
 impl Config {
+    /// Where a server listens that is told no address.
+    pub const ADDRESS: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 8080);
+
     /// Most bytes that may wait for one client: an echo of the largest message, behind a queue at which reading
     /// pauses, of what one more read may bring, always fits.
     fn queue_bytes_min(&self) -> usize {
@@ -217,7 +231,7 @@ impl Config {
             close_timeout: Span::covering(self.close_timeout),
             write_timeout: Span::covering(self.write_timeout),
             message_timeout: Span::covering(self.message_timeout),
-            rates: self.rates,
+            rates: Rates { messages: self.message_rate, bytes: self.byte_rate, controls: self.control_rate },
             message_bytes_max: self.message_bytes_max,
             queue_bytes_max,
             subscriptions_max: self.subscriptions_max,

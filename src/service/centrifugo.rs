@@ -13,9 +13,10 @@ use crate::adapter::centrifugo::codes::DisconnectCode;
 use crate::adapter::centrifugo::emulation::{Body, Emulation, Stream, Ticket, same_key};
 use crate::adapter::centrifugo::session::{CommandRate, Effect, Output, Rules, Session, Tokens};
 use crate::adapter::centrifugo::users::Users;
-use crate::config::{RuleSet, SlowReaders};
+use crate::config::{Config, SlowReaders};
 use crate::error::Refused;
 use crate::http::first;
+use crate::limits::{CENTRIFUGO_CONNECT_TIMEOUT, CENTRIFUGO_PING_INTERVAL, CENTRIFUGO_PONG_TIMEOUT};
 use crate::mem::Rng;
 use crate::sys;
 use crate::time::Millis;
@@ -134,15 +135,16 @@ impl<S> Centrifugo<S> {
     /// With the service beside it, and the defaults: everybody may connect. What clients may do with channels is the server's
     /// to say ([`Server::topics`](crate::Server::topics)).
     pub fn new(inner: S) -> Self {
+        let server = Config::default();
         Self {
             inner,
             rules: Rules {
-                ping_interval: Duration::from_secs(25),
-                pong_timeout: Duration::from_secs(8),
-                connect_timeout: Duration::from_secs(10),
-                command_bytes_max: 64 * 1024,
-                channels_max: 128,
-                topics: Arc::new(RuleSet::open()),
+                ping_interval: CENTRIFUGO_PING_INTERVAL,
+                pong_timeout: CENTRIFUGO_PONG_TIMEOUT,
+                connect_timeout: CENTRIFUGO_CONNECT_TIMEOUT,
+                command_bytes_max: server.message_bytes_max,
+                channels_max: server.subscriptions_max,
+                topics: Arc::new(server.topics),
                 personal: None,
                 tokens: Tokens::default(),
                 command_rate: None,
@@ -229,7 +231,7 @@ impl<S> Centrifugo<S> {
 
     /// Takes subscription tokens with keys of their own (`client.subscription_token`). Default: those of
     /// [`tokens`](Self::tokens). With either, channels whose names start with `$` need one (103);
-    /// at a [`TopicUrl`](crate::TopicUrl) that is [`RuleSet::private_prefix`]'s to say.
+    /// at a [`TopicUrl`](crate::TopicUrl) that is [`RuleSet::private_prefix`](crate::RuleSet::private_prefix)'s to say.
     #[must_use]
     pub fn subscription_tokens(mut self, keys: TokenKeys) -> Self {
         self.rules.tokens.subscription = Some(keys);

@@ -1,6 +1,6 @@
 //! Where a reader stands in a topic, and what it is told when it cannot stand there.
 
-use super::json;
+use crate::json;
 use std::fmt;
 use std::str::FromStr;
 

@@ -1,12 +1,12 @@
 //! A message in a topic: what it is, and its encodings, each made once and shared by everybody.
 
 use super::cursor::{Cursor, Gap};
-use super::json;
 use super::name::TopicName;
 use super::publication::Publication;
 #[cfg(feature = "centrifugo")]
 use crate::adapter::centrifugo::{codec::Format, emulation::Stream, push};
 use crate::config::Compression;
+use crate::json;
 use crate::ws::Opcode;
 use crate::ws::deflate::{Window, encode_compressed};
 use base64::engine::{Engine, general_purpose::STANDARD};

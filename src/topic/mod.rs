@@ -16,7 +16,6 @@
 mod cursor;
 mod hub;
 mod idempotency;
-pub(crate) mod json;
 mod log;
 mod message;
 mod name;
@@ -28,7 +27,6 @@ pub(crate) use self::log::{Copy, Limits, Log, Start};
 pub use cursor::{Cursor, CursorError, Since};
 pub(crate) use cursor::{Epoch, Gap};
 pub(crate) use idempotency::Keys;
-pub use json::JsonError;
 pub(crate) use message::{Author, Change, Encoding, Infos, Kind, Message, Tags};
 pub use name::{NameError, TopicName};
 pub(crate) use presence::Members;

@@ -1,7 +1,7 @@
 //! What is published: a payload, and what it is.
 
-use super::json::{self, JsonError};
 use super::message::{Author, Change, Kind, Tags};
+use crate::json::{self, JsonError};
 use std::fmt;
 use std::sync::Arc;
 

@@ -5,9 +5,9 @@ use super::{Envelope, Kernel, Worker};
 use crate::conn::Opening;
 use crate::error::Refused;
 use crate::http::{Field, Response};
+use crate::json::push_string;
 use crate::limits::{EVENT_SOURCE_BUSY_RETRY_MS, EVENT_SOURCE_RETRY_MS};
 use crate::service::{Answered, AnsweredKind, ConnId, Connection, Join, Question, Reply, Service, TopicRequest, Wish};
-use crate::topic::json::push_string;
 use crate::topic::{
     Author, Change, Cursor, Encoding, Gap, Infos, Message, Presence, Publication, Read, Resolved, Since, Start,
     TopicName, Wanted,

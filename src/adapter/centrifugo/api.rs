@@ -13,10 +13,9 @@ use super::protocol::{HistoryResult, StreamPosition};
 use super::push::{self, Published};
 use super::session::position;
 use crate::error::Refused;
+use crate::json;
 use crate::limits::API_ANSWER_BYTES_MAX;
-use crate::topic::{
-    Census, Cursor, Message, Presence, Publication, Read, Resolved, Since, Tags, TopicName, Wanted, json,
-};
+use crate::topic::{Census, Cursor, Message, Presence, Publication, Read, Resolved, Since, Tags, TopicName, Wanted};
 use base64::engine::{Engine, general_purpose::STANDARD};
 use calls::{DisconnectRequest, RefreshRequest, SubscribeRequest, UnsubscribeRequest};
 use serde::de::{Deserialize, DeserializeOwned, Deserializer, IgnoredAny};

@@ -109,8 +109,8 @@ impl From<ErrorCode> for protocol::Error {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::json;
     use crate::limits::CLOSE_REASON_BYTES_MAX;
-    use crate::topic::json;
     use std::collections::HashSet;
 
     type Row = (u16, &'static str, &'static str);

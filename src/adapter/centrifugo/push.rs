@@ -4,7 +4,7 @@
 use super::codec::{Format, encode};
 use super::field::binary;
 use super::protocol::{ClientInfo, Event, Member, Outcome, Publication, Push, Reply};
-use crate::topic::json::{self, JsonError};
+use crate::json::{self, JsonError};
 use crate::topic::{Author, Change, Kind, Message};
 use crate::ws::{self, Opcode};
 use std::collections::BTreeMap;

@@ -41,7 +41,7 @@ impl Reader<'_> {
     fn document(&mut self, settings: &mut Settings, document: &DeTable<'_>) {
         // The defaults of a file with rules are Centrifugo's: what is not allowed is not.
         if document.contains_key("channel") {
-            settings.topics = RuleSet::new();
+            settings.server.topics = RuleSet::new();
         }
         for (name, value) in document {
             match (name.get_ref().as_ref(), value.get_ref()) {
@@ -56,7 +56,7 @@ impl Reader<'_> {
             let at = name.span().start;
             match (name.get_ref().as_ref(), value.get_ref()) {
                 ("without_namespace", DeValue::Table(table)) => {
-                    self.rules(&mut settings.topics.without_namespace, table, &[]);
+                    self.rules(&mut settings.server.topics.without_namespace, table, &[]);
                 }
                 ("namespaces", DeValue::Array(namespaces)) => {
                     for namespace in namespaces.iter() {
@@ -80,11 +80,11 @@ impl Reader<'_> {
         };
         let mut rules = TopicRules::default();
         self.rules(&mut rules, table, &["name"]);
-        if settings.topics.has_namespace(name) {
+        if settings.server.topics.has_namespace(name) {
             return self.fault(at, format_args!("the namespace {name:?} is here twice"));
         }
-        let topics = std::mem::take(&mut settings.topics);
-        settings.topics = topics.namespace(name, rules);
+        let topics = std::mem::take(&mut settings.server.topics);
+        settings.server.topics = topics.namespace(name, rules);
     }
 
     fn rules(&mut self, rules: &mut TopicRules, table: &DeTable<'_>, besides: &[&str]) {
@@ -150,7 +150,9 @@ fn take<T>(into: &mut T, set: &Set<T>, value: &DeValue<'_>) -> Result<(), String
         }
         (Set::Duration(_), _) => return Err("a duration in a string, such as \"25s\"".to_owned()),
         (Set::Text(set), DeValue::String(text)) => set(into, text)?,
-        (Set::Text(_), _) => return Err("a string".to_owned()),
+        (Set::Word(word), DeValue::String(text)) => *word(into) = text.clone().into_owned(),
+        (Set::Secret(secret), DeValue::String(text)) => *secret(into) = text.as_bytes().to_vec(),
+        (Set::Text(_) | Set::Word(_) | Set::Secret(_), _) => return Err("a string".to_owned()),
         (Set::Texts(set), DeValue::Array(texts)) => {
             for text in texts.iter() {
                 set(into, text.get_ref().as_str().ok_or("a list of strings")?)?;
@@ -262,7 +264,7 @@ mod tests {
             "#,
         )
         .unwrap();
-        assert_eq!(settings.addresses(), ["127.0.0.1:9000".parse().unwrap()]);
+        assert_eq!(settings.config().listen, ["127.0.0.1:9000".parse().unwrap()]);
         assert_eq!((&*settings.tokens.secret, &*settings.api_key), (&b"secret"[..], &b"k"[..]));
         assert_eq!(settings.client_ping_interval, Duration::from_secs(10));
         let chat = TopicRules {
@@ -273,7 +275,7 @@ mod tests {
         };
         let mut expected = RuleSet::new().namespace("chat", chat);
         expected.without_namespace.allow_subscribe.client = true;
-        assert_eq!(settings.topics, expected);
+        assert_eq!(settings.server.topics, expected);
         assert!(settings.has_personal_channel);
     }
 

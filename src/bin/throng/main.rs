@@ -4,6 +4,7 @@
 
 mod file;
 mod log;
+mod memory;
 mod serve;
 mod settings;
 
@@ -46,7 +47,7 @@ fn main() -> ExitCode {
         Ok(settings) => settings,
         Err(error) => return failed(&error),
     };
-    log::install(settings.log_level.unwrap_or(::log::LevelFilter::Info));
+    log::install(settings.log_level);
     match serve::run(&options, settings) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => failed(&error),

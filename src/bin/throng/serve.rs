@@ -1,16 +1,19 @@
 //! `throng serve`.
 
 use crate::file;
-use crate::settings::{Settings, Tokens};
+use crate::settings::{POLICIES, Settings, Tokens, policy, policy_name};
+use clap::Arg;
+use clap::builder::{PossibleValuesParser, TypedValueParser};
 use log::LevelFilter;
 use std::error::Error;
+use std::fmt::Display;
 use std::net::SocketAddr;
 use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 use throng::{
-    Accept, Allow, Answer, ApiKey, Centrifugo, Connection, Decision, Handle, Message, Mounted, Request, Response,
-    RuleSet, Seat, Server, Service, SlowReaders, TokenKeys, TopicUrl,
+    Accept, Allow, Answer, ApiKey, Centrifugo, Config, Connection, Decision, Handle, Message, Mounted, Request,
+    Response, RuleSet, Seat, Server, Service, SlowReaders, TokenKeys, TopicUrl,
 };
 
 const MORE: &str = "\
@@ -36,8 +39,8 @@ pub(crate) struct Options {
     /// command line counts more
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
-    /// Address to listen on; may be given several times, IPv4 and IPv6; port 0 is any free one [default: 127.0.0.1:8080]
-    #[arg(long, value_name = "ADDR")]
+    /// Address to listen on; may be given several times, IPv4 and IPv6; port 0 is any free one
+    #[arg(long, value_name = "ADDR", by_default = |_| Config::ADDRESS)]
     listen: Vec<SocketAddr>,
     /// Worker threads, each with its own event loop [default: one per core, more where the connections
     /// would not fit into that many descriptor tables]
@@ -46,8 +49,8 @@ pub(crate) struct Options {
     /// Most connections at a time; the next one gets a 503 [default: what the descriptor tables hold]
     #[arg(long, value_name = "N")]
     max_connections: Option<usize>,
-    /// Longest message; a longer one ends the connection with close code 1009 [default: 65536]
-    #[arg(long, value_name = "BYTES")]
+    /// Longest message; a longer one ends the connection with close code 1009
+    #[arg(long, value_name = "BYTES", by_default = |s| s.server.message_bytes_max)]
     max_message: Option<usize>,
     /// Compress messages for WebSocket clients that offer it (permessage-deflate, RFC 7692), as browsers do: fewer bytes for
     /// more CPU time; idle connections cost no more
@@ -56,51 +59,71 @@ pub(crate) struct Options {
     /// Send every message back to its sender
     #[arg(long)]
     echo: bool,
-    /// A client that is silent this long is pinged (proxies drop idle connections after 30 s to 300 s) [default: 25]
-    #[arg(long, value_name = "S", value_parser = seconds)]
+    /// A client that is silent this long is pinged (proxies drop idle connections after 30 s to 300 s)
+    #[arg(long, value_name = "S", value_parser = seconds, by_default = |s| s.server.ping_interval.as_secs_f64())]
     ping_interval: Option<Duration>,
-    /// A pinged client that sends nothing for this long is closed (1011) [default: 20]
-    #[arg(long, value_name = "S", value_parser = seconds)]
+    /// A pinged client that sends nothing for this long is closed (1011)
+    #[arg(long, value_name = "S", value_parser = seconds, by_default = |s| s.server.pong_timeout.as_secs_f64())]
     pong_timeout: Option<Duration>,
-    /// Time for a request's head to be complete, from accept, and again for its body [default: 10]
-    #[arg(long, value_name = "S", value_parser = seconds)]
+    /// Time for a request's head to be complete, from accept, and again for its body
+    #[arg(long, value_name = "S", value_parser = seconds, by_default = |s| s.server.head_timeout.as_secs_f64())]
     head_timeout: Option<Duration>,
-    /// A connection between two requests is closed after this time [default: 75]
-    #[arg(long, value_name = "S", value_parser = seconds)]
+    /// A connection between two requests is closed after this time
+    #[arg(long, value_name = "S", value_parser = seconds, by_default = |s| s.server.idle_timeout.as_secs_f64())]
     idle_timeout: Option<Duration>,
     /// Let pages of this origin in, beside those of this host: https://app.example.com, https://*.example.com for
     /// all below that host, * for all; may be given several times
     #[arg(long, value_name = "ORIGIN")]
     allow_origin: Vec<String>,
-    /// Time for the client's close frame after ours [default: 3]
-    #[arg(long, value_name = "S", value_parser = seconds)]
+    /// Time for the client's close frame after ours
+    #[arg(long, value_name = "S", value_parser = seconds, by_default = |s| s.server.close_timeout.as_secs_f64())]
     close_timeout: Option<Duration>,
-    /// A client that takes no byte for this long, while something waits for it, is reset [default: 30]
-    #[arg(long, value_name = "S", value_parser = seconds)]
+    /// A client that takes no byte for this long, while something waits for it, is reset
+    #[arg(long, value_name = "S", value_parser = seconds, by_default = |s| s.server.write_timeout.as_secs_f64())]
     write_timeout: Option<Duration>,
-    /// At SIGTERM or SIGINT everybody is closed with 1001 (Centrifugo's clients with 3001), spread over this time; a second
-    /// signal ends at once [default: 5]
-    #[arg(long, value_name = "S", value_parser = seconds)]
-    drain: Option<Duration>,
-    /// Most messages that a topic keeps for those who come late or read slowly; 0: no history [default: 1000]. This and
-    /// the rules of topics that follow are for those without a namespace, where a file has rules for namespaces
-    #[arg(long, value_name = "N")]
-    history_size: Option<usize>,
-    /// Most bytes that a topic keeps [default: 1048576]
+    /// Time for a WebSocket's message from its first byte to its last, in however many frames and pieces; else the connection
+    /// is closed (1008)
+    #[arg(long, value_name = "S", value_parser = seconds, by_default = |s| s.server.message_timeout.as_secs_f64())]
+    message_timeout: Option<Duration>,
+    /// Most messages and requests a second of one connection, in bursts of up to five seconds' worth: who sends more is not read
+    /// for a while, and after 10 s of that closed (1008, or 429); 0: no limit
+    #[arg(long, value_name = "N", by_default = |s| s.server.message_rate)]
+    message_rate: Option<u32>,
+    /// The same of bytes; 0: no limit
+    #[arg(long, value_name = "BYTES", by_default = |s| s.server.byte_rate)]
+    byte_rate: Option<u64>,
+    /// The same of pings, and of pongs that were not asked for; 0: no limit
+    #[arg(long, value_name = "N", by_default = |s| s.server.control_rate)]
+    control_rate: Option<u32>,
+    /// Most memory to be in use: over it new connections get a 503, and those that hold most are reset until it is enough;
+    /// 0: no limit [default: half of what the machine or its control group has]
     #[arg(long, value_name = "BYTES")]
+    max_memory: Option<u64>,
+    /// At SIGTERM or SIGINT everybody is closed with 1001 (Centrifugo's clients with 3001), spread over this time; a second
+    /// signal ends at once
+    #[arg(long, value_name = "S", value_parser = seconds, by_default = |s| s.drain.as_secs_f64())]
+    drain: Option<Duration>,
+    /// Most messages that a topic keeps for those who come late or read slowly; 0: no history. This and
+    /// the rules of topics that follow are for those without a namespace, where a file has rules for namespaces
+    #[arg(long, value_name = "N", by_default = |s| s.server.topics.without_namespace.history_size)]
+    history_size: Option<usize>,
+    /// Most bytes that a topic keeps
+    #[arg(long, value_name = "BYTES", by_default = |s| s.server.topics.without_namespace.history_bytes)]
     history_bytes: Option<usize>,
-    /// How long a topic keeps a message [default: 600]
-    #[arg(long, value_name = "S", value_parser = seconds)]
+    /// How long a topic keeps a message
+    #[arg(long, value_name = "S", value_parser = seconds,
+        by_default = |s| s.server.topics.without_namespace.history_ttl.as_secs_f64())]
     history_ttl: Option<Duration>,
-    /// How long a topic's position outlives its messages, while nobody listens [default: 86400]
-    #[arg(long, value_name = "S", value_parser = seconds)]
+    /// How long a topic's position outlives its messages, while nobody listens
+    #[arg(long, value_name = "S", value_parser = seconds,
+        by_default = |s| s.server.topics.history_meta_ttl.as_secs_f64())]
     history_meta_ttl: Option<Duration>,
     /// A subscriber that reads so slowly that its next message is no longer kept is disconnected, or told of the gap and
-    /// skips to the newest [default: disconnect]
-    #[arg(long, value_name = "POLICY", value_enum)]
-    slow: Option<Slow>,
-    /// Most topics; one more takes the place of an idle one, or gets a 503 [default: 1000000]
-    #[arg(long, value_name = "N")]
+    /// skips to the newest
+    #[arg(long, value_name = "POLICY", value_parser = policies(), by_default = |s| policy_name(s.server.slow_readers))]
+    slow: Option<SlowReaders>,
+    /// Most topics; one more takes the place of an idle one, or gets a 503
+    #[arg(long, value_name = "N", by_default = |s| s.server.topics_max)]
     max_topics: Option<usize>,
     /// Have topics know who subscribes: GET /topics/NAME/presence
     #[arg(long)]
@@ -139,15 +162,25 @@ pub(crate) struct Options {
     /// Keep each worker on one core
     #[arg(long)]
     pin: bool,
-    /// Least important lines to log: off, error, warn, info, debug [default: info]
-    #[arg(long, value_name = "LEVEL")]
+    /// Least important lines to log: off, error, warn, info, debug
+    #[arg(long, value_name = "LEVEL", by_default = |s| s.log_level.as_str().to_lowercase())]
     log_level: Option<LevelFilter>,
 }
 
-#[derive(Clone, Copy, clap::ValueEnum)]
-enum Slow {
-    Disconnect,
-    Skip,
+/// The help shows what holds without an option, which the library says: an option that is not given leaves the file's to count.
+trait ByDefault {
+    fn by_default<D: Display>(self, of: fn(&Settings) -> D) -> Self;
+}
+
+impl ByDefault for Arg {
+    fn by_default<D: Display>(self, of: fn(&Settings) -> D) -> Self {
+        let help = self.get_help().map(ToString::to_string).unwrap_or_default();
+        self.help(format!("{help} [default: {}]", of(&Settings::default())))
+    }
+}
+
+fn policies() -> impl TypedValueParser<Value = SlowReaders> {
+    PossibleValuesParser::new(POLICIES.map(|(name, _)| name)).try_map(|name| policy(&name).ok_or("no such policy"))
 }
 
 fn seconds(text: &str) -> Result<Duration, String> {
@@ -192,26 +225,31 @@ impl Options {
         }
         let s = &mut settings;
         if !self.listen.is_empty() {
-            (s.listen, s.address, s.port) = (self.listen.clone(), None, None);
+            (s.server.listen, s.address, s.port) = (self.listen.clone(), None, None);
         }
-        over(&mut s.workers, self.workers.map(Some));
-        over(&mut s.connections_max, self.max_connections.map(Some));
-        over(&mut s.message_bytes_max, self.max_message);
-        over(&mut s.ping_interval, self.ping_interval);
-        over(&mut s.pong_timeout, self.pong_timeout);
-        over(&mut s.head_timeout, self.head_timeout);
-        over(&mut s.idle_timeout, self.idle_timeout);
-        over(&mut s.close_timeout, self.close_timeout);
-        over(&mut s.write_timeout, self.write_timeout);
+        over(&mut s.server.workers, self.workers.map(Some));
+        over(&mut s.server.connections_max, self.max_connections.map(Some));
+        over(&mut s.server.message_bytes_max, self.max_message);
+        over(&mut s.server.ping_interval, self.ping_interval);
+        over(&mut s.server.pong_timeout, self.pong_timeout);
+        over(&mut s.server.head_timeout, self.head_timeout);
+        over(&mut s.server.idle_timeout, self.idle_timeout);
+        over(&mut s.server.close_timeout, self.close_timeout);
+        over(&mut s.server.write_timeout, self.write_timeout);
+        over(&mut s.server.message_timeout, self.message_timeout);
+        over(&mut s.server.message_rate, self.message_rate);
+        over(&mut s.server.byte_rate, self.byte_rate);
+        over(&mut s.server.control_rate, self.control_rate);
+        over(&mut s.memory_max, self.max_memory.map(Some));
         over(&mut s.drain, self.drain);
-        over(&mut s.topics_max, self.max_topics);
-        over(&mut s.log_level, self.log_level.map(Some));
-        over(&mut s.slow_readers, self.slow.map(SlowReaders::from));
-        s.origins.extend(self.allow_origin.iter().cloned());
+        over(&mut s.server.topics_max, self.max_topics);
+        over(&mut s.log_level, self.log_level);
+        over(&mut s.server.slow_readers, self.slow);
+        s.server.origins.extend(self.allow_origin.iter().cloned());
         s.compresses |= self.compression;
-        s.shared_descriptors |= self.shared_fds;
-        s.pin |= self.pin;
-        self.rules(&mut s.topics);
+        s.server.shared_descriptors |= self.shared_fds;
+        s.server.pin |= self.pin;
+        self.rules(&mut s.server.topics);
         self.access(s)?;
         Ok(settings)
     }
@@ -242,7 +280,7 @@ impl Options {
             return Err("client.subscription_token is enabled: give its hmac_secret_key too".to_owned());
         }
         let personal = &s.personal_namespace;
-        let is_known = personal.is_empty() || s.topics.is_open() || s.topics.has_namespace(personal);
+        let is_known = personal.is_empty() || s.server.topics.is_open() || s.server.topics.has_namespace(personal);
         if s.has_personal_channel && !is_known {
             return Err(format!(
                 "client.subscribe_to_user_personal_channel: the namespace {personal:?} is not configured: add it to channel.namespaces"
@@ -251,19 +289,10 @@ impl Options {
         s.api_insecure |= self.api_insecure;
         s.anonymous |= self.allow_anonymous;
         // Where tokens are looked at, they guard what is private, by whatever way one comes.
-        if s.topics.is_open() && !(s.tokens.secret.is_empty() && s.subscription_tokens.secret.is_empty()) {
-            s.topics.private_prefix = "$".to_owned();
+        if s.server.topics.is_open() && !(s.tokens.secret.is_empty() && s.subscription_tokens.secret.is_empty()) {
+            s.server.topics.private_prefix = "$".to_owned();
         }
         Ok(())
-    }
-}
-
-impl From<Slow> for SlowReaders {
-    fn from(slow: Slow) -> Self {
-        match slow {
-            Slow::Disconnect => Self::Disconnect,
-            Slow::Skip => Self::Skip,
-        }
     }
 }
 
@@ -373,43 +402,6 @@ impl Service for Front {
     }
 }
 
-/// The server, as it is set.
-fn server(settings: &Settings) -> Server {
-    let mut server = Server::new()
-        .message_bytes_max(settings.message_bytes_max)
-        .ping_interval(settings.ping_interval)
-        .pong_timeout(settings.pong_timeout)
-        .head_timeout(settings.head_timeout)
-        .idle_timeout(settings.idle_timeout)
-        .close_timeout(settings.close_timeout)
-        .write_timeout(settings.write_timeout)
-        .topics(settings.topics.clone())
-        .topics_max(settings.topics_max)
-        .subscriptions_max(settings.channels_max)
-        .slow_readers(settings.slow_readers)
-        .shared_descriptors(settings.shared_descriptors)
-        .pin(settings.pin);
-    for address in settings.addresses() {
-        server = server.listen(address);
-    }
-    for origin in &settings.origins {
-        server = server.allow_origin(origin);
-    }
-    if settings.compresses {
-        server = server.compression(settings.compression);
-    }
-    if let Some(workers) = settings.workers {
-        server = server.workers(workers);
-    }
-    if let Some(connections) = settings.connections_max {
-        server = server.connections_max(connections);
-    }
-    if let Some(bytes) = settings.queue_bytes_max {
-        server = server.queue_bytes_max(bytes);
-    }
-    server
-}
-
 /// A worker's service, as it is set.
 fn service(settings: &Settings, echo: bool, seat: &Seat<Mounted<Bare>>) -> Centrifugo<Front> {
     let (tokens, api_key) = (settings.tokens.keys(), ApiKey::new(&*settings.api_key));
@@ -418,8 +410,8 @@ fn service(settings: &Settings, echo: bool, seat: &Seat<Mounted<Bare>>) -> Centr
     let mut service = Centrifugo::new(front)
         .pings(settings.client_ping_interval, settings.client_pong_timeout)
         .connect_timeout(settings.client_connect_timeout)
-        .channels_max(settings.channels_max)
-        .command_bytes_max(settings.message_bytes_max)
+        .channels_max(settings.server.subscriptions_max)
+        .command_bytes_max(settings.server.message_bytes_max)
         .api_key(&*settings.api_key)
         .api_insecure(settings.api_insecure)
         .http_stream(settings.http_stream)
@@ -443,7 +435,7 @@ fn service(settings: &Settings, echo: bool, seat: &Seat<Mounted<Bare>>) -> Centr
 
 /// Serves until a signal.
 pub(crate) fn run(options: &Options, settings: Settings) -> Result<(), Box<dyn Error>> {
-    let (server, drain, echo) = (server(&settings), settings.drain, options.echo);
+    let (server, drain, echo) = (Server::from(settings.config()), settings.drain, options.echo);
     let running = server.start(move |seat| service(&settings, echo, seat))?;
     let (workers, most) = (running.workers(), running.connections_max());
     for address in running.addresses() {
@@ -455,4 +447,32 @@ pub(crate) fn run(options: &Options, settings: Settings) -> Result<(), Box<dyn E
     running.run_until_signal(drain)?;
     log::info!("throng stopped");
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::Args;
+
+    #[test]
+    fn the_help_says_what_the_library_has_by_default() {
+        let command = Options::augment_args(clap::Command::new("serve"));
+        let defaults: Vec<_> = (command.get_arguments())
+            .filter_map(|arg| {
+                let help = arg.get_help()?.to_string();
+                Some((arg.get_id().to_string(), help.split_once("[default: ")?.1.strip_suffix(']')?.to_owned()))
+            })
+            .collect();
+        let default = |id: &str| defaults.iter().find(|(arg, _)| arg == id).map_or("", |(_, default)| default);
+        let Config { ping_interval, message_bytes_max, topics_max, .. } = Config::default();
+        assert_eq!(default("ping_interval"), ping_interval.as_secs().to_string());
+        assert_eq!(default("max_message"), message_bytes_max.to_string());
+        assert_eq!(default("max_topics"), topics_max.to_string());
+        assert_eq!(
+            (default("listen"), default("slow"), default("log_level")),
+            ("127.0.0.1:8080", "disconnect", "info")
+        );
+        assert_eq!(default("history_ttl"), "600");
+        assert!(defaults.iter().all(|(_, default)| !default.is_empty()), "{defaults:?}");
+    }
 }

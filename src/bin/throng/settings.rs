@@ -1,41 +1,28 @@
 //! Every setting of the configuration file: one table, from which reading, suggestions and refusals follow.
 
+use crate::memory;
 use log::LevelFilter;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
-use throng::{Compression, RuleSet, SlowReaders, TopicRules};
+use throng::{Compression, Config, Memory, SlowReaders, TopicRules, limits};
 
-/// What can be set, and its defaults; durations are as in the file.
+/// What can be set; durations are as in the file.
 #[derive(Debug)]
 pub(crate) struct Settings {
-    pub(crate) listen: Vec<SocketAddr>,
+    /// What the library's server is told, with its defaults.
+    pub(crate) server: Config,
     pub(crate) address: Option<IpAddr>,
     pub(crate) port: Option<u16>,
-    pub(crate) workers: Option<usize>,
-    pub(crate) connections_max: Option<usize>,
-    pub(crate) message_bytes_max: usize,
-    pub(crate) queue_bytes_max: Option<usize>,
-    pub(crate) ping_interval: Duration,
-    pub(crate) pong_timeout: Duration,
-    pub(crate) head_timeout: Duration,
-    pub(crate) idle_timeout: Duration,
-    pub(crate) close_timeout: Duration,
-    pub(crate) write_timeout: Duration,
     pub(crate) drain: Duration,
-    pub(crate) origins: Vec<String>,
-    pub(crate) topics_max: usize,
-    pub(crate) slow_readers: SlowReaders,
+    /// 0: as much as there is. Nothing is set: [`memory::half`].
+    pub(crate) memory_max: Option<u64>,
     pub(crate) compresses: bool,
     pub(crate) compression: Compression,
-    pub(crate) shared_descriptors: bool,
-    pub(crate) pin: bool,
-    pub(crate) log_level: Option<LevelFilter>,
-    pub(crate) topics: RuleSet,
+    pub(crate) log_level: LevelFilter,
     /// Centrifugo's clients have pings of their own.
     pub(crate) client_ping_interval: Duration,
     pub(crate) client_pong_timeout: Duration,
     pub(crate) client_connect_timeout: Duration,
-    pub(crate) channels_max: usize,
     /// Commands a second in the long run, if that is bounded, and at once.
     pub(crate) command_rate: u32,
     pub(crate) command_burst: u32,
@@ -71,35 +58,18 @@ impl std::fmt::Debug for Tokens {
 
 impl Default for Settings {
     fn default() -> Self {
-        let seconds = Duration::from_secs;
         Self {
-            listen: Vec::new(),
+            server: Config::default(),
             address: None,
             port: None,
-            workers: None,
-            connections_max: None,
-            message_bytes_max: 64 * 1024,
-            queue_bytes_max: None,
-            ping_interval: seconds(25),
-            pong_timeout: seconds(20),
-            head_timeout: seconds(10),
-            idle_timeout: seconds(75),
-            close_timeout: seconds(3),
-            write_timeout: seconds(30),
-            drain: seconds(5),
-            origins: Vec::new(),
-            topics_max: 1_000_000,
-            slow_readers: SlowReaders::Disconnect,
+            drain: Duration::from_secs(5),
+            memory_max: None,
             compresses: false,
             compression: Compression::default(),
-            shared_descriptors: false,
-            pin: false,
-            log_level: None,
-            topics: RuleSet::open(),
-            client_ping_interval: seconds(25),
-            client_pong_timeout: seconds(8),
-            client_connect_timeout: seconds(10),
-            channels_max: 128,
+            log_level: LevelFilter::Info,
+            client_ping_interval: limits::CENTRIFUGO_PING_INTERVAL,
+            client_pong_timeout: limits::CENTRIFUGO_PONG_TIMEOUT,
+            client_connect_timeout: limits::CENTRIFUGO_CONNECT_TIMEOUT,
             command_rate: 0,
             command_burst: 0,
             tokens: Tokens::default(),
@@ -118,14 +88,17 @@ impl Default for Settings {
 }
 
 impl Settings {
-    /// Where to listen.
-    pub(crate) fn addresses(&self) -> Vec<SocketAddr> {
-        let mut addresses = self.listen.clone();
-        if self.address.is_some() || self.port.is_some() || addresses.is_empty() {
-            let address = self.address.unwrap_or(Ipv4Addr::LOCALHOST.into());
-            addresses.push(SocketAddr::new(address, self.port.unwrap_or(8080)));
+    /// What the server is told: what several settings make together is put together.
+    pub(crate) fn config(&self) -> Config {
+        let mut config = self.server.clone();
+        if self.address.is_some() || self.port.is_some() {
+            let (address, port) = (Config::ADDRESS.ip(), Config::ADDRESS.port());
+            config.listen.push(SocketAddr::new(self.address.unwrap_or(address), self.port.unwrap_or(port)));
         }
-        addresses
+        let memory_max = self.memory_max.unwrap_or_else(memory::half);
+        config.memory = (memory_max > 0).then_some(Memory { bytes_max: memory_max, used: memory::used });
+        config.compression = self.compresses.then_some(self.compression);
+        config
     }
 }
 
@@ -135,6 +108,10 @@ pub(crate) enum Set<T> {
     Number(fn(&mut T, u64) -> Result<(), String>),
     Duration(fn(&mut T, Duration)),
     Text(fn(&mut T, &str) -> Result<(), String>),
+    /// Any text.
+    Word(fn(&mut T) -> &mut String),
+    /// Any text, which is not shown.
+    Secret(fn(&mut T) -> &mut Vec<u8>),
     /// Each of a list.
     Texts(fn(&mut T, &str) -> Result<(), String>),
 }
@@ -151,6 +128,18 @@ fn limit(number: u64) -> Result<Option<usize>, String> {
     Ok(Some(fits(number)?).filter(|&number| number > 0))
 }
 
+/// What becomes of slow readers, by name.
+pub(crate) const POLICIES: [(&str, SlowReaders); 2] =
+    [("disconnect", SlowReaders::Disconnect), ("skip", SlowReaders::Skip)];
+
+pub(crate) fn policy(name: &str) -> Option<SlowReaders> {
+    POLICIES.iter().find(|(known, _)| *known == name).map(|(_, policy)| *policy)
+}
+
+pub(crate) fn policy_name(policy: SlowReaders) -> &'static str {
+    POLICIES.iter().find(|(_, known)| *known == policy).map_or("", |(name, _)| name)
+}
+
 /// Everything but the rules of channels.
 pub(crate) const SETTINGS: &[Entry<Settings>] = &[
     (
@@ -165,40 +154,22 @@ pub(crate) const SETTINGS: &[Entry<Settings>] = &[
     (
         "client.allowed_origins",
         Set::Texts(|s, origin| {
-            s.origins.push(origin.to_owned());
+            s.server.origins.push(origin.to_owned());
             Ok(())
         }),
     ),
     ("client.ping_interval", Set::Duration(|s, time| s.client_ping_interval = time)),
     ("client.pong_timeout", Set::Duration(|s, time| s.client_pong_timeout = time)),
     ("client.stale_close_delay", Set::Duration(|s, time| s.client_connect_timeout = time)),
-    ("client.channel_limit", Set::Number(|s, n| fits(n).map(|n| s.channels_max = n))),
-    ("client.queue_max_size", Set::Number(|s, n| limit(n).map(|n| s.queue_bytes_max = n))),
-    ("client.connection_limit", Set::Number(|s, n| limit(n).map(|n| s.connections_max = n))),
+    ("client.channel_limit", Set::Number(|s, n| fits(n).map(|n| s.server.subscriptions_max = n))),
+    ("client.queue_max_size", Set::Number(|s, n| limit(n).map(|n| s.server.queue_bytes_max = n))),
+    ("client.connection_limit", Set::Number(|s, n| limit(n).map(|n| s.server.connections_max = n))),
     ("client.allow_anonymous_connect_without_token", Set::Switch(|s, on| s.anonymous = on)),
     ("client.insecure", Set::Switch(|s, on| s.insecure = on)),
     ("client.subscribe_to_user_personal_channel.enabled", Set::Switch(|s, on| s.has_personal_channel = on)),
-    (
-        "client.subscribe_to_user_personal_channel.personal_channel_namespace",
-        Set::Text(|s, text| {
-            s.personal_namespace = text.to_owned();
-            Ok(())
-        }),
-    ),
-    (
-        "client.token.hmac_secret_key",
-        Set::Text(|s, key| {
-            s.tokens.secret = key.into();
-            Ok(())
-        }),
-    ),
-    (
-        "client.token.hmac_previous_secret_key",
-        Set::Text(|s, key| {
-            s.tokens.previous = key.into();
-            Ok(())
-        }),
-    ),
+    ("client.subscribe_to_user_personal_channel.personal_channel_namespace", Set::Word(|s| &mut s.personal_namespace)),
+    ("client.token.hmac_secret_key", Set::Secret(|s| &mut s.tokens.secret)),
+    ("client.token.hmac_previous_secret_key", Set::Secret(|s| &mut s.tokens.previous)),
     (
         "client.token.hmac_previous_secret_key_valid_until",
         Set::Number(|s, at| {
@@ -206,35 +177,11 @@ pub(crate) const SETTINGS: &[Entry<Settings>] = &[
             Ok(())
         }),
     ),
-    (
-        "client.token.audience",
-        Set::Text(|s, text| {
-            s.tokens.audience = text.to_owned();
-            Ok(())
-        }),
-    ),
-    (
-        "client.token.issuer",
-        Set::Text(|s, text| {
-            s.tokens.issuer = text.to_owned();
-            Ok(())
-        }),
-    ),
+    ("client.token.audience", Set::Word(|s| &mut s.tokens.audience)),
+    ("client.token.issuer", Set::Word(|s| &mut s.tokens.issuer)),
     ("client.subscription_token.enabled", Set::Switch(|s, on| s.has_subscription_tokens = on)),
-    (
-        "client.subscription_token.hmac_secret_key",
-        Set::Text(|s, key| {
-            s.subscription_tokens.secret = key.into();
-            Ok(())
-        }),
-    ),
-    (
-        "client.subscription_token.hmac_previous_secret_key",
-        Set::Text(|s, key| {
-            s.subscription_tokens.previous = key.into();
-            Ok(())
-        }),
-    ),
+    ("client.subscription_token.hmac_secret_key", Set::Secret(|s| &mut s.subscription_tokens.secret)),
+    ("client.subscription_token.hmac_previous_secret_key", Set::Secret(|s| &mut s.subscription_tokens.previous)),
     (
         "client.subscription_token.hmac_previous_secret_key_valid_until",
         Set::Number(|s, at| {
@@ -242,59 +189,17 @@ pub(crate) const SETTINGS: &[Entry<Settings>] = &[
             Ok(())
         }),
     ),
-    (
-        "client.subscription_token.audience",
-        Set::Text(|s, text| {
-            s.subscription_tokens.audience = text.to_owned();
-            Ok(())
-        }),
-    ),
-    (
-        "client.subscription_token.issuer",
-        Set::Text(|s, text| {
-            s.subscription_tokens.issuer = text.to_owned();
-            Ok(())
-        }),
-    ),
-    ("channel.max_length", Set::Number(|s, n| fits(n).map(|n| s.topics.max_length = n))),
-    ("channel.history_meta_ttl", Set::Duration(|s, time| s.topics.history_meta_ttl = time)),
-    (
-        "channel.private_prefix",
-        Set::Text(|s, text| {
-            s.topics.private_prefix = text.to_owned();
-            Ok(())
-        }),
-    ),
-    (
-        "channel.namespace_boundary",
-        Set::Text(|s, text| {
-            s.topics.namespace_boundary = text.to_owned();
-            Ok(())
-        }),
-    ),
-    (
-        "channel.user_boundary",
-        Set::Text(|s, text| {
-            s.topics.user_boundary = text.to_owned();
-            Ok(())
-        }),
-    ),
-    (
-        "channel.user_separator",
-        Set::Text(|s, text| {
-            s.topics.user_separator = text.to_owned();
-            Ok(())
-        }),
-    ),
-    (
-        "http_api.key",
-        Set::Text(|s, key| {
-            s.api_key = key.into();
-            Ok(())
-        }),
-    ),
+    ("client.subscription_token.audience", Set::Word(|s| &mut s.subscription_tokens.audience)),
+    ("client.subscription_token.issuer", Set::Word(|s| &mut s.subscription_tokens.issuer)),
+    ("channel.max_length", Set::Number(|s, n| fits(n).map(|n| s.server.topics.max_length = n))),
+    ("channel.history_meta_ttl", Set::Duration(|s, time| s.server.topics.history_meta_ttl = time)),
+    ("channel.private_prefix", Set::Word(|s| &mut s.server.topics.private_prefix)),
+    ("channel.namespace_boundary", Set::Word(|s| &mut s.server.topics.namespace_boundary)),
+    ("channel.user_boundary", Set::Word(|s| &mut s.server.topics.user_boundary)),
+    ("channel.user_separator", Set::Word(|s| &mut s.server.topics.user_separator)),
+    ("http_api.key", Set::Secret(|s| &mut s.api_key)),
     ("http_api.insecure", Set::Switch(|s, on| s.api_insecure = on)),
-    ("websocket.message_size_limit", Set::Number(|s, n| fits(n).map(|n| s.message_bytes_max = n))),
+    ("websocket.message_size_limit", Set::Number(|s, n| fits(n).map(|n| s.server.message_bytes_max = n))),
     ("websocket.compression", Set::Switch(|s, on| s.compresses = on)),
     (
         "websocket.compression_min_size",
@@ -308,7 +213,7 @@ pub(crate) const SETTINGS: &[Entry<Settings>] = &[
         "log.level",
         Set::Text(|s, level| {
             let level = if level == "none" { "off" } else { level };
-            s.log_level = Some(level.parse().map_err(|_| "off, error, warn, info, debug or trace".to_owned())?);
+            s.log_level = level.parse().map_err(|_| "off, error, warn, info, debug or trace".to_owned())?;
             Ok(())
         }),
     ),
@@ -316,36 +221,37 @@ pub(crate) const SETTINGS: &[Entry<Settings>] = &[
     (
         "throng.listen",
         Set::Texts(|s, address| {
-            s.listen.push(
+            s.server.listen.push(
                 address.parse().map_err(|_| "an address and a port, such as 127.0.0.1:8080 or [::]:80".to_owned())?,
             );
             Ok(())
         }),
     ),
-    ("throng.workers", Set::Number(|s, n| fits(n).map(|n| s.workers = Some(n)))),
-    ("throng.pin", Set::Switch(|s, on| s.pin = on)),
-    ("throng.shared_fds", Set::Switch(|s, on| s.shared_descriptors = on)),
-    ("throng.max_topics", Set::Number(|s, n| fits(n).map(|n| s.topics_max = n))),
+    ("throng.workers", Set::Number(|s, n| fits(n).map(|n| s.server.workers = Some(n)))),
+    ("throng.pin", Set::Switch(|s, on| s.server.pin = on)),
+    ("throng.shared_fds", Set::Switch(|s, on| s.server.shared_descriptors = on)),
+    ("throng.max_topics", Set::Number(|s, n| fits(n).map(|n| s.server.topics_max = n))),
     (
         "throng.slow",
-        Set::Text(|s, policy| {
-            s.slow_readers = match policy {
-                "disconnect" => SlowReaders::Disconnect,
-                "skip" => SlowReaders::Skip,
-                _ => return Err("disconnect or skip".to_owned()),
-            };
+        Set::Text(|s, name| {
+            s.server.slow_readers = policy(name).ok_or("disconnect or skip")?;
             Ok(())
         }),
     ),
     ("throng.compression_context", Set::Number(|s, n| fits(n).map(|n| s.compression = s.compression.context(n)))),
     ("throng.command_rate", Set::Number(|s, n| fits(n).map(|n| s.command_rate = n))),
     ("throng.command_burst", Set::Number(|s, n| fits(n).map(|n| s.command_burst = n))),
-    ("throng.ping_interval", Set::Duration(|s, time| s.ping_interval = time)),
-    ("throng.pong_timeout", Set::Duration(|s, time| s.pong_timeout = time)),
-    ("throng.head_timeout", Set::Duration(|s, time| s.head_timeout = time)),
-    ("throng.idle_timeout", Set::Duration(|s, time| s.idle_timeout = time)),
-    ("throng.close_timeout", Set::Duration(|s, time| s.close_timeout = time)),
-    ("throng.write_timeout", Set::Duration(|s, time| s.write_timeout = time)),
+    ("throng.ping_interval", Set::Duration(|s, time| s.server.ping_interval = time)),
+    ("throng.pong_timeout", Set::Duration(|s, time| s.server.pong_timeout = time)),
+    ("throng.head_timeout", Set::Duration(|s, time| s.server.head_timeout = time)),
+    ("throng.idle_timeout", Set::Duration(|s, time| s.server.idle_timeout = time)),
+    ("throng.close_timeout", Set::Duration(|s, time| s.server.close_timeout = time)),
+    ("throng.write_timeout", Set::Duration(|s, time| s.server.write_timeout = time)),
+    ("throng.message_timeout", Set::Duration(|s, time| s.server.message_timeout = time)),
+    ("throng.message_rate", Set::Number(|s, n| fits(n).map(|n| s.server.message_rate = n))),
+    ("throng.byte_rate", Set::Number(|s, n| fits(n).map(|n| s.server.byte_rate = n))),
+    ("throng.control_rate", Set::Number(|s, n| fits(n).map(|n| s.server.control_rate = n))),
+    ("throng.max_memory", Set::Number(|s, n| fits(n).map(|n| s.memory_max = Some(n)))),
 ];
 
 /// The rules of one namespace, or of the channels without one.

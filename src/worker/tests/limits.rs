@@ -1,14 +1,14 @@
 //! What one connection may send, and what all of them may hold, in virtual time.
 
 use super::*;
-use crate::config::{Memory, Rates};
+use crate::config::Memory;
 use crate::limits::{THROTTLE_MS, THROTTLED_MS_MAX};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 const PING: &[u8] = b"\x89\x80\0\0\0\0";
 
-fn rated(rates: Rates) -> Stage {
-    Stage::by(Echo, Config { rates, ..Config::default() })
+fn rated(message_rate: u32, byte_rate: u64, control_rate: u32) -> Stage {
+    Stage::by(Echo, Config { message_rate, byte_rate, control_rate, ..Config::default() })
 }
 
 impl Stage {
@@ -30,13 +30,10 @@ impl Stage {
 
 #[test]
 fn who_floods_is_held_back_and_then_closed() {
-    for (rates, flood) in [
-        (Rates { messages: 100, ..Rates::default() }, HELLO),
-        (Rates { bytes: 2000, ..Rates::default() }, HELLO),
-        (Rates::default(), PING),
-        (Rates::default(), b"\x8A\x80\0\0\0\0"),
-    ] {
-        let mut stage = rated(rates);
+    for ((messages, bytes, controls), flood) in
+        [((100, 0, 200), HELLO), ((0, 2000, 200), HELLO), ((0, 0, 200), PING), ((0, 0, 200), b"\x8A\x80\0\0\0\0")]
+    {
+        let mut stage = rated(messages, bytes, controls);
         let (client, other) = (stage.client(), stage.client());
         stage.turn();
         stage.pour(&client, &flood.repeat(100), THROTTLED_MS_MAX - 500);
@@ -61,7 +58,7 @@ fn who_floods_is_held_back_and_then_closed() {
 
 #[test]
 fn requests_are_counted_as_messages_and_refused_with_429() {
-    let mut stage = rated(Rates { messages: 10, ..Rates::default() });
+    let mut stage = rated(10, 0, 200);
     let client = stage.client_with(b"GET /x HTTP/1.1\r\nHost: a\r\n\r\n");
     stage.turn();
     stage.pour(&client, &b"GET /x HTTP/1.1\r\nHost: a\r\n\r\n".repeat(30), 60_000);
@@ -73,7 +70,7 @@ fn requests_are_counted_as_messages_and_refused_with_429() {
 
 #[test]
 fn who_is_within_the_rate_is_never_held_back() {
-    let mut stage = rated(Rates { messages: 100, bytes: 2000, controls: 10 });
+    let mut stage = rated(100, 2000, 10);
     let client = stage.client();
     stage.turn();
     for _ in 0..600 {
@@ -94,7 +91,7 @@ fn who_is_within_the_rate_is_never_held_back() {
 
 #[test]
 fn a_pong_that_was_asked_for_is_free_and_its_absence_too() {
-    let mut stage = rated(Rates { controls: 1, ..Rates::default() });
+    let mut stage = rated(0, 0, 1);
     let client = stage.client();
     stage.turn();
     for answer in [&b"\x8A\x80\0\0\0\0"[..], HELLO].repeat(10) {
@@ -111,7 +108,7 @@ fn a_pong_that_was_asked_for_is_free_and_its_absence_too() {
 
 #[test]
 fn the_loop_sleeps_while_somebody_is_held_back_and_loses_nothing() {
-    let mut stage = rated(Rates { messages: 100, ..Rates::default() });
+    let mut stage = rated(100, 0, 200);
     let client = stage.client();
     stage.turn();
     stage.say(&client, &HELLO.repeat(510));

@@ -5,7 +5,7 @@ use super::super::codes::DisconnectCode;
 use super::super::protocol::StreamPosition;
 use super::super::token::Overrides;
 use super::{Failure, lenient, topic};
-use crate::topic::json;
+use crate::json;
 use base64::engine::{Engine, general_purpose::STANDARD};
 use serde_json::value::RawValue;
 

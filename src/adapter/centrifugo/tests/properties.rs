@@ -4,8 +4,9 @@ use super::super::codec::Format;
 use super::super::protocol::*;
 use super::super::push::{self, Published};
 use super::{all, frame, read};
+use crate::json;
 use crate::mem::Rng;
-use crate::topic::{Kind, json};
+use crate::topic::Kind;
 use prost::Message as _;
 use std::collections::BTreeMap;
 
