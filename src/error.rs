@@ -60,6 +60,7 @@ reasons! {
         BadHeader = 400, "bad_header", "a header line is malformed: NAME: VALUE, the name a token, no control characters (RFC 9112, section 5)";
         SpaceBeforeColon = 400, "space_before_colon", "there is white space between a header's name and its colon (RFC 9112, section 5.1)";
         ObsoleteFolding = 400, "obsolete_folding", "a header line starts with white space: folded headers are obsolete (RFC 9112, section 5.2)";
+        HeaderUnreadable = 400, "header_unreadable", "a header that counts for this request is not text: send it in ASCII, or leave it out";
         NulByte = 400, "nul_byte", "the head contains a NUL byte";
         HostMissing = 400, "host_missing", "an HTTP/1.1 request needs a Host header (RFC 9112, section 3.2)";
         HostRepeated = 400, "host_repeated", "there must be exactly one Host header (RFC 9112, section 3.2)";

@@ -36,6 +36,10 @@ pub const LINGER_BYTES_MAX: u32 = 16 * 1024 * 1024;
 /// Output buffers that grew beyond this are returned to the allocator once they are empty, in bytes.
 pub const OUTPUT_KEEP_BYTES: usize = 256 * 1024;
 
+/// An answer made of messages that waits for its client is kept as references to them if it is at least as long as this, in
+/// bytes; of less a copy takes as little.
+pub const REFERRED_BYTES_MIN: usize = 4 * 1024;
+
 /// Connections accepted in one turn of the loop before it looks at its other sockets.
 pub const ACCEPTS_PER_TURN: usize = 64;
 

@@ -286,6 +286,46 @@ fn answers_that_nobody_reads_wait_within_bounds() {
 }
 
 #[test]
+fn slow_readers_of_a_full_topic_hold_its_messages_and_no_copies() {
+    const CROWD: usize = 300;
+    let siege = Siege::lay("--history-size 1000 --write-timeout 60");
+    let mut peer = siege.server.connect();
+    for n in 0..300 {
+        let head = plain("").line("POST /topics/big HTTP/1.1").with("Content-Length: 1000").bytes();
+        peer.send([head, format!("{n:01000}").into_bytes()].concat());
+        assert_eq!(peer.answer().status, 200);
+    }
+    // Each third asks for the same; the others stop, or begin, where nobody else does.
+    peer.send(plain("/topics/big?limit=1").bytes());
+    let epoch = peer.answer().field("Throng-Cursor").unwrap().split_once('-').unwrap().0.to_owned();
+    let target = |n: usize| match n % 3 {
+        0 => "/topics/big".to_owned(),
+        1 => format!("/topics/big?limit={}", 300 - n / 3),
+        _ => format!("/topics/big?since={epoch}-{}", 1 + n / 3),
+    };
+    let mut expected = Vec::new();
+    for n in 0..CROWD {
+        peer.send(plain(&target(n)).bytes());
+        expected.push(peer.answer().body);
+    }
+    drop(peer);
+    // Pipelined behind it is a question that is answered once the answer before has been read.
+    let both = |n| [plain(&target(n)).bytes(), plain("/topics/big?limit=1").bytes()].concat();
+    let crowd = siege.crowd(CROWD, both);
+    siege.server.until_connections(CROWD as f64.., PATIENCE);
+    thread::sleep(millis(500));
+    for (n, mut peer) in crowd.into_iter().enumerate() {
+        // Some go in the middle of it.
+        if n % 10 != 0 {
+            assert!(peer.answer().body == expected[n], "{}", target(n));
+            assert_eq!(peer.answer().status, 200);
+        }
+    }
+    // Of 300 KB each. What the topic has stays.
+    siege.lift(8 * MIB);
+}
+
+#[test]
 fn thousands_of_commands_in_one_message_are_answered_one_after_another() {
     let siege = Siege::lay("--client-publish --presence");
     for command in

@@ -60,6 +60,72 @@ fn bytes_above_ascii_in_every_header_open_no_door() {
 }
 
 #[test]
+fn headers_that_cannot_be_read_are_not_taken_for_absent() {
+    let files = [("unreadable-secret", "secret"), ("unreadable-key", "key")].map(|(name, text)| {
+        let file = std::path::PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(name);
+        std::fs::write(&file, text).unwrap();
+        file.display().to_string()
+    });
+    let [secret, key] = &files;
+    let siege = Siege::lay(&format!("--history-size 10 --token-secret-file {secret} --api-key-file {key}"));
+    let ask = |line: &str, fields: &[&[u8]], body: &str| {
+        let mut peer = siege.server.connect();
+        let head = plain("").line(format!("{line} HTTP/1.1"));
+        let head = fields.iter().fold(head, Head::with);
+        let length = format!("Content-Length: {}", body.len());
+        let head = if line.starts_with("POST") { head.with(length) } else { head };
+        peer.send([head.bytes(), body.into()].concat());
+        peer.answer()
+    };
+    let (post, poll, api) = ("POST /topics/t", "GET /topics/t", "POST /api/info");
+    let (commands, stream) = ("POST /emulation", "POST /connection/http_stream");
+    let events = "GET /connection/sse?cf_connect=%7B%7D";
+    for (line, field, status, code) in [
+        // A type that nobody can read is neither that of text nor that of bytes; nor is one that is no token.
+        (post, &b"Content-Type: application/json\xFF"[..], 400, "header_unreadable"),
+        (post, b"Content-Type: text/plain; charset=\xE4", 400, "header_unreadable"),
+        (post, "Content-Type: text/pläin".as_bytes(), 400, "header_unreadable"),
+        (post, b"Content-Encoding: \xFF", 415, "media_type"),
+        (post, b"Idempotency-Key: \xFF", 400, "bad_parameter"),
+        (post, b"Expect: \xFF", 417, "expectation"),
+        (post, b"Origin: http://\xFF", 403, "origin_forbidden"),
+        // Who meant to be somebody is not nobody.
+        (post, b"Authorization: Bearer \xFF", 400, "header_unreadable"),
+        (poll, b"Authorization: \xFF", 400, "header_unreadable"),
+        (poll, "Authorization: Bearer ä".as_bytes(), 401, "token"),
+        (poll, b"Authorization: apikey \xFF", 401, "service"),
+        (poll, b"X-API-Key: \xFF", 401, "service"),
+        (poll, b"Prefer: wait=\xFF", 400, "bad_parameter"),
+        (api, b"X-API-Key: key\xFF", 401, "api_key"),
+        (api, b"Authorization: apikey key\xFF", 401, "api_key"),
+        (commands, b"Content-Type: application/octet-stream\xFF", 400, "header_unreadable"),
+        (stream, b"Content-Type: \xFF", 400, "header_unreadable"),
+        (events, b"Sec-Fetch-Site: \xFF", 403, "origin_forbidden"),
+    ] {
+        let answer = ask(line, &[field], "{}");
+        let problem = answer.problem();
+        let field = String::from_utf8_lossy(field);
+        assert_eq!((answer.status, &*problem["code"]), (status, code), "{line} {field}");
+        let name = field.split(':').next().unwrap();
+        assert!(code != "header_unreadable" || problem["detail"].contains(name), "{field}: {problem:?}");
+    }
+    // Behind a key that counts, nobody looks at the other field.
+    assert_eq!(ask(api, &[b"X-API-Key: key", b"Authorization: \xFF"], "{}").status, 200);
+    assert_eq!(ask(poll, &[], "").body, b"[]\n", "nothing was published");
+    // What only says what would be liked is passed over (RFC 9110, section 12.1; RFC 7240, section 2).
+    assert_eq!(ask(poll, &[b"Accept: \xFF", b"Prefer: \xFF"], "").status, 200);
+    // A position that cannot be read is a gap, not the newest message; a refusal would end an EventSource for ever.
+    let mut peer = siege.server.connect();
+    peer.send(plain("/topics/t").with("Accept: text/event-stream").with(b"Last-Event-ID: abcdefgh-\xFF").bytes());
+    assert_eq!(peer.head().status, 200);
+    peer.line_block(Instant::now() + PATIENCE);
+    let gap = peer.line_block(Instant::now() + PATIENCE);
+    assert!(gap.starts_with("event: gap\n") && gap.contains("\"since\":\"abcdefgh-\u{FFFD}\""), "{gap}");
+    drop(peer);
+    siege.lift(1 << 20);
+}
+
+#[test]
 fn a_secret_request_behind_a_failed_upgrade_is_neither_answered_nor_done() {
     let siege = Siege::lay("--history-size 10");
     let topic = |target: &str| upgrade().line(format!("GET {target} HTTP/1.1"));

@@ -31,7 +31,8 @@ pub(crate) use io::{CloseRequest, Emulated, Handler, Io, Outcome};
 
 use crate::error::{End, Refused};
 use crate::http::{Date, Manner, Response};
-use crate::mem::Outbox;
+use crate::limits::REFERRED_BYTES_MIN;
+use crate::mem::{Outbox, Pieces};
 use crate::time::Tick;
 use crate::ws::Partial;
 use crate::ws::deflate::{Context, Window};
@@ -226,8 +227,13 @@ impl<T> Conn<T> {
         self.rare.as_ref().map_or(0, |rare| {
             let partial = rare.partial.as_ref().map_or(0, |partial| partial.bytes());
             let handshake = rare.handshake.as_ref().map_or(0, Handshake::bytes);
-            rare.outbox.len() + partial + handshake
+            rare.outbox.own_bytes() + partial + handshake
         })
+    }
+
+    /// Bytes of memory that it alone holds for the socket: what waits, without what is others' too.
+    pub(crate) fn queued_own(&self) -> usize {
+        self.rare.as_ref().map_or(0, |rare| rare.outbox.own_bytes())
     }
 
     /// Whether it wants to be read: not while much waits to be written, nor while the service decides.
@@ -251,9 +257,9 @@ impl<T> Conn<T> {
         unread
     }
 
-    /// What is to be written, if something waits.
-    pub(crate) fn pending(&self) -> Option<&[u8]> {
-        self.rare.as_ref().map(|rare| rare.outbox.pending()).filter(|bytes| !bytes.is_empty())
+    /// What is to be written next, if something waits; many small pieces are put together in `scratch`.
+    pub(crate) fn pending<'a>(&'a self, scratch: &'a mut [u8]) -> Option<&'a [u8]> {
+        self.rare.as_ref().map(|rare| rare.outbox.gather(scratch)).filter(|bytes| !bytes.is_empty())
     }
 
     /// Takes over what the socket did not take of `output`, all of it if something waits already.
@@ -270,6 +276,15 @@ impl<T> Conn<T> {
         let rare = self.rare.get_or_insert_default();
         rare.moved = now;
         rare.outbox.share(bytes, sent);
+    }
+
+    /// If it holds much for the socket, and that ends in the bytes of `pieces`, these are referred to instead.
+    pub(crate) fn refer(&mut self, pieces: impl Pieces + 'static) {
+        if self.queued_own() >= REFERRED_BYTES_MIN
+            && let Some(rare) = &mut self.rare
+        {
+            rare.outbox.refer(pieces);
+        }
     }
 
     /// Notes that `count` bytes of [`pending`](Self::pending) were written. When that was all, what had to wait

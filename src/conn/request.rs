@@ -18,11 +18,29 @@ impl<T> Conn<T> {
         output: &mut Vec<u8>,
         handler: &mut impl Handler<T>,
     ) {
-        if let Some(Handshake::Head { mut bytes, scan }) = self.take_handshake() {
-            bytes.extend_from_slice(input);
-            self.requests(&mut bytes, scan, now, rules, output, handler);
-        } else {
-            self.requests(input, HeadScan::default(), now, rules, output, handler);
+        let Some(Handshake::Head { mut bytes, scan }) = self.take_handshake() else {
+            return self.first_requests(input, now, rules, output, handler);
+        };
+        bytes.extend_from_slice(input);
+        if let Some((from, scan)) = self.requests(&mut bytes, scan, now, rules, output, handler) {
+            // The same buffer, so that a head that comes byte by byte is not copied for each of them; behind requests that were
+            // answered one of its size.
+            let bytes = if from == 0 { bytes } else { bytes[from..].to_vec() };
+            self.keep_handshake(Handshake::Head { bytes, scan });
+        }
+    }
+
+    /// Takes requests of which nothing has come before.
+    fn first_requests(
+        &mut self,
+        input: &mut [u8],
+        now: Tick,
+        rules: &Rules,
+        output: &mut Vec<u8>,
+        handler: &mut impl Handler<T>,
+    ) {
+        if let Some((from, scan)) = self.requests(input, HeadScan::default(), now, rules, output, handler) {
+            self.keep_handshake(Handshake::Head { bytes: input[from..].to_vec(), scan });
         }
     }
 
@@ -39,6 +57,8 @@ impl<T> Conn<T> {
         self.set_phase(Phase::Finishing);
     }
 
+    /// Answers what is whole. From where on the input is to be kept, and how far that has been looked at; `None`: it is done
+    /// with.
     fn requests(
         &mut self,
         input: &mut [u8],
@@ -47,28 +67,32 @@ impl<T> Conn<T> {
         rules: &Rules,
         output: &mut Vec<u8>,
         handler: &mut impl Handler<T>,
-    ) {
+    ) -> Option<(usize, HeadScan)> {
         let mut at = 0;
         while at < input.len() {
             // Answers are no longer than what was asked for, but many: the rest waits until these have been read.
             if self.phase() == Phase::Idle && output.len() + self.queued() > READ_PAUSE_BYTES {
-                let bytes = input[at..].to_vec();
-                return self.keep_handshake(Handshake::Head { bytes, scan: HeadScan::default() });
+                return Some((at, HeadScan::default()));
             }
             let rest = &mut input[at..];
             match scan.advance(rest) {
                 Ok(Some(end)) => at += self.request(rest, end, now, rules, output, handler),
                 Ok(None) => {
                     self.set_phase(Phase::Head);
-                    return self.keep_handshake(Handshake::Head { bytes: rest.to_vec(), scan });
+                    return Some((at, scan));
                 }
-                Err(refused) => return self.refuse(&refused.into(), false, output, handler),
+                Err(refused) => {
+                    self.refuse(&refused.into(), false, output, handler);
+                    return None;
+                }
             }
             if self.phase() != Phase::Idle {
-                return self.keep_rest(&input[at..]);
+                self.keep_rest(&input[at..]);
+                return None;
             }
             scan = HeadScan::default();
         }
+        None
     }
 
     /// The head is whole, `input[..end]`: answers the request, if its body is there too. How much of the input it
@@ -159,7 +183,7 @@ impl<T> Conn<T> {
         self.answer_request(&head, &body.take(), now, rules, output, handler);
         let rest = &mut input[fed.consumed..];
         if self.phase() == Phase::Idle {
-            self.requests(rest, HeadScan::default(), now, rules, output, handler);
+            self.first_requests(rest, now, rules, output, handler);
         } else {
             self.keep_rest(rest);
         }

@@ -147,7 +147,8 @@ impl Pair {
     /// The socket takes `room` more bytes.
     fn drain(&mut self, room: usize) {
         self.room = room;
-        while let Some(pending) = self.conn.pending().filter(|_| self.room > 0) {
+        let mut scratch = [0; 1000];
+        while let Some(pending) = self.conn.pending(&mut scratch).filter(|_| self.room > 0) {
             let sent = pending.len().min(self.room);
             self.wire.extend_from_slice(&pending[..sent]);
             self.room -= sent;
@@ -503,4 +504,27 @@ fn a_connection_is_open_without_a_websocket() {
     pair.conn.close(Some(4001), Ended { code: 4001, ..Ended::new(End::ServiceClosed) }, &mut pair.output);
     assert_eq!((pair.conn.phase(), pair.output.len()), (Phase::Refusing, 0));
     assert_eq!(pair.conn.last_words(), Some((&(), 4001, End::ServiceClosed.text())));
+}
+
+#[test]
+fn a_head_that_trickles_is_kept_in_one_buffer() {
+    let mut pair = Pair::new();
+    let padding = "x".repeat(15_000);
+    let head = format!("GET /first HTTP/1.1\r\nHost: a\r\nX-Padding: {padding}\r\n\r\n");
+    let (last, most) = head.as_bytes().split_last().expect("it is long");
+    let (mut capacity, mut moves) = (0, 0);
+    for &byte in most {
+        pair.feed(&[byte]);
+        let kept = pair.conn.rare.as_ref().and_then(|rare| rare.handshake.as_ref());
+        let Some(Handshake::Head { bytes, .. }) = kept else { panic!("{kept:?}") };
+        moves += u32::from(bytes.capacity() != capacity);
+        capacity = bytes.capacity();
+    }
+    assert!(moves <= 20, "it moved {moves} times in {} bytes", most.len());
+    assert!(capacity <= 2 * most.len(), "{capacity} bytes for {}", most.len());
+    // What comes behind it is another request.
+    pair.feed(&[&[*last], &most[..100]].concat());
+    let kept = pair.conn.rare.as_ref().and_then(|rare| rare.handshake.as_ref());
+    let Some(Handshake::Head { bytes, .. }) = kept else { panic!("{kept:?}") };
+    assert!(bytes == &most[..100] && bytes.capacity() < 200, "{kept:?}");
 }

@@ -1,6 +1,7 @@
 //! The request head (RFC 9112, sections 2 to 5): found, parsed, checked.
 
 use super::body::Framing;
+use super::response::Response;
 use crate::error::Refused;
 use crate::limits::{HEAD_BYTES_MAX, HEAD_FIELDS_MAX};
 use std::mem::MaybeUninit;
@@ -115,9 +116,19 @@ impl<'a> Head<'a> {
         self.headers().filter(move |(field, _)| field.eq_ignore_ascii_case(name)).map(|(_, value)| value)
     }
 
-    /// The value of the first field of that name, in any case, if it is UTF-8.
+    /// The value of the first field of that name, in any case, if it is UTF-8. Where one that is not must not pass for none,
+    /// look at [`header_values`](Self::header_values).
     pub fn header(&self, name: &str) -> Option<&'a str> {
         self.header_values(name).next().and_then(|value| std::str::from_utf8(value).ok())
+    }
+
+    /// As [`header`](Self::header), where one that cannot be read must not pass for none.
+    pub(crate) fn readable(&self, name: &str) -> Result<Option<&'a str>, Response> {
+        let Some(value) = self.header_values(name).next() else { return Ok(None) };
+        std::str::from_utf8(value).map(Some).map_err(|_| {
+            let detail = format!("{name} is not UTF-8: send it in ASCII, or leave it out");
+            Response::detailed(Refused::HeaderUnreadable, &detail)
+        })
     }
 
     /// The members of a comma-separated list, over all fields of that name (RFC 9110, section 5.6.1): empty

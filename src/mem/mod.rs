@@ -11,7 +11,7 @@ mod wheel;
 
 pub use mailbox::Mailbox;
 pub use meter::{Meter, Rate};
-pub use outbox::Outbox;
+pub use outbox::{Outbox, Pieces};
 pub use permits::Permits;
 pub use rng::Rng;
 pub use wheel::{Link, Links, Wheel};

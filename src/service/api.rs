@@ -41,15 +41,18 @@ impl ApiKey {
     /// Whether a request has the key, compared in a time that does not tell where they differ; `None`: it has none at all.
     /// `X-API-Key` counts before `Authorization`.
     pub fn is_in(&self, request: &Request<'_>) -> Option<bool> {
-        let given = match request.header("X-API-Key").filter(|given| !given.is_empty()) {
+        let given = match request.header_values("X-API-Key").next().filter(|given| !given.is_empty()) {
             Some(given) => given,
-            None => {
-                let (scheme, given) = request.header("Authorization")?.trim().split_once(' ')?;
-                scheme.eq_ignore_ascii_case("apikey").then_some(given.trim())?
-            }
+            None => credentials(request.header_values("Authorization").next()?, "apikey")?,
         };
-        Some(!self.is_none() && same(&self.0, given.as_bytes()))
+        Some(!self.is_none() && same(&self.0, given))
     }
+}
+
+/// What follows the scheme, if it is this one (RFC 9110, section 11.4).
+fn credentials<'a>(authorization: &'a [u8], scheme: &str) -> Option<&'a [u8]> {
+    let (its_scheme, given) = authorization.split_at(authorization.iter().position(|&byte| byte == b' ')?);
+    its_scheme.eq_ignore_ascii_case(scheme.as_bytes()).then(|| given.trim_ascii())
 }
 
 impl TokenKeys {
@@ -58,9 +61,14 @@ impl TokenKeys {
     ///
     /// # Errors
     ///
-    /// The response to a request whose token does not count (401), which says why.
+    /// The response to a request whose token does not count (401), or whose `Authorization` cannot be read (400), which says why.
     pub fn user_of(&self, request: &Request<'_>) -> Option<Result<String, Response>> {
-        let (scheme, given) = request.header("Authorization")?.trim().split_once(' ')?;
+        let authorization = match request.readable("Authorization") {
+            Ok(authorization) => authorization?,
+            // Who meant to be somebody is not taken for nobody.
+            Err(refusal) => return Some(Err(refusal)),
+        };
+        let (scheme, given) = authorization.split_once(' ')?;
         if !scheme.eq_ignore_ascii_case("Bearer") {
             return None;
         }

@@ -37,8 +37,9 @@ fn is_protobuf(request: &Request<'_>) -> bool {
 /// Any page can have its browser GET something, as an image for instance, without an Origin. There browsers say by
 /// themselves whether it is a page of ours (Fetch Metadata, section 2.3); what is typed in comes from none.
 fn is_of_a_strange_page(request: &Request<'_>) -> bool {
-    let site = request.header("Sec-Fetch-Site").filter(|_| request.header("Origin").is_none());
-    site.is_some_and(|site| !matches!(site, "same-origin" | "none"))
+    let has_origin = request.header_values("Origin").next().is_some();
+    let site = request.header_values("Sec-Fetch-Site").next().filter(|_| !has_origin);
+    site.is_some_and(|site| !matches!(site, b"same-origin" | b"none"))
 }
 
 impl Served {
@@ -79,7 +80,10 @@ pub(super) fn begin<T>(served: Served, node: &str, request: &Request<'_>) -> Opt
 /// What the request brings; the error answers one that brings nothing, or what it should not.
 fn commands<'a>(kind: Kind, request: &Request<'a>) -> Result<Cow<'a, [u8]>, Response> {
     match request.method() {
-        "POST" if request.body().len() <= CENTRIFUGO_REQUEST_BYTES_MAX => Ok(request.body().into()),
+        "POST" if request.body().len() <= CENTRIFUGO_REQUEST_BYTES_MAX => {
+            // What is not JSON must not be taken for it.
+            request.readable("Content-Type").map(|_| request.body().into())
+        }
         "POST" => {
             let detail = format!("send at most {CENTRIFUGO_REQUEST_BYTES_MAX} bytes of commands at a time");
             Err(Response::detailed(Refused::BodyTooLarge, &detail))

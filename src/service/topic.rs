@@ -9,7 +9,6 @@ use crate::topic::{
     self, Author, Cursor, Encoding, Infos, KindError, Presence, Publication, Read, Resolved, Since, Start, TopicName,
     Wanted,
 };
-use std::borrow::Cow;
 use std::fmt::Display;
 use std::sync::Arc;
 use std::time::Duration;
@@ -450,7 +449,8 @@ fn since(query: &str, default: Since) -> Result<Since, Response> {
 fn event_position(request: &Request<'_>) -> Result<(Wanted, Option<Box<str>>), Response> {
     let query = request.query().unwrap_or("");
     let parameter = first(query, "last_event_id").map_err(|error| refusal(Refused::BadParameter, error))?;
-    let header = request.header("Last-Event-ID").map(Cow::from);
+    // One that cannot be read is malformed, not absent: its client has missed something, and hears of it.
+    let header = request.header_values("Last-Event-ID").next().map(String::from_utf8_lossy);
     let id = header.into_iter().chain(parameter).find(|id| !id.is_empty());
     Ok(match id {
         Some(id) => {
@@ -467,8 +467,12 @@ fn post(request: &Request<'_>) -> Result<Publication, Response> {
     if request.header_list("Content-Encoding").any(|coding| !coding.eq_ignore_ascii_case(b"identity")) {
         return Err(refusal(Refused::MediaType, "send the message without a Content-Encoding"));
     }
-    let publication = Publication::of_body(request.header("Content-Type"), request.body()).map_err(|error| {
-        let refused = if matches!(error, KindError::Charset) { Refused::MediaType } else { Refused::BadMessage };
+    let publication = Publication::of_body(request.readable("Content-Type")?, request.body()).map_err(|error| {
+        let refused = match error {
+            KindError::Charset => Refused::MediaType,
+            KindError::MediaType => Refused::HeaderUnreadable,
+            KindError::NotJson { .. } | KindError::NotUtf8 { .. } => Refused::BadMessage,
+        };
         refusal(refused, error)
     })?;
     let Some(key) = request.header_values("Idempotency-Key").next() else { return Ok(publication) };

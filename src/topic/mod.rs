@@ -14,6 +14,7 @@
 //! | what is this body? | [`Publication::of_body`] |
 
 mod cursor;
+mod elements;
 mod hub;
 mod idempotency;
 mod log;
@@ -26,6 +27,7 @@ pub(crate) use self::hub::{Census, Passed, Place, Presence, Read, Resolved, Rete
 pub(crate) use self::log::{Copy, Limits, Log, Start};
 pub use cursor::{Cursor, CursorError, Since};
 pub(crate) use cursor::{Epoch, Gap};
+pub(crate) use elements::Elements;
 pub(crate) use idempotency::Keys;
 pub(crate) use message::{Author, Change, Encoding, Infos, Kind, Message, Tags};
 pub use name::{NameError, TopicName};

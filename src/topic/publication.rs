@@ -124,6 +124,8 @@ pub(crate) enum KindError {
     },
     /// Text in another charset (415).
     Charset,
+    /// A Content-Type that is none (400).
+    MediaType,
 }
 
 impl fmt::Display for KindError {
@@ -136,6 +138,9 @@ impl fmt::Display for KindError {
                 write!(f, "send text as UTF-8, or as application/octet-stream: byte {at} is not UTF-8")
             }
             Self::Charset => f.write_str("send text as UTF-8: no other charset is supported"),
+            Self::MediaType => {
+                f.write_str("Content-Type is not ASCII: write it as in application/json, or leave it out")
+            }
         }
     }
 }
@@ -156,6 +161,8 @@ fn kind_of(content_type: Option<&str>, body: &[u8]) -> Result<Kind, KindError> {
             Ok(()) => Ok(Kind::Json),
             Err(JsonError { at, expected }) => Err(KindError::NotJson { at, expected }),
         },
+        // Its letters are those of tokens (RFC 9110, section 8.3.1): whatever this was meant to be, it is not bytes.
+        media_type if !media_type.is_ascii() => Err(KindError::MediaType),
         media_type if media_type.starts_with("text/") || media_type == "application/x-www-form-urlencoded" => {
             if !Parameters(parameters).all(|(name, value)| !name.eq_ignore_ascii_case("charset") || is_utf8(&value)) {
                 return Err(KindError::Charset);

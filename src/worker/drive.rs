@@ -372,7 +372,7 @@ impl<S: Service, K: Kernel> Worker<S, K> {
                 return false;
             };
             let before = stage(&entry.conn);
-            let Some(pending) = entry.conn.pending() else {
+            let Some(pending) = entry.conn.pending(&mut self.scratch) else {
                 return true;
             };
             let (length, held_back) = (pending.len(), !entry.conn.wants_input());

@@ -1,14 +1,14 @@
 //! The sweep: sends what was published to those who have not seen it, in slices.
 
 use super::table::Subscription;
-use super::topics::{Poll, array};
+use super::topics::Poll;
 use super::{Kernel, Worker};
 use crate::config::SlowReaders;
 use crate::conn::{Ended, Phase};
 use crate::error::End;
 use crate::limits::{JOINED_BYTES_MAX, SLICES_PER_PERMIT, SWEEP_PER_TURN};
 use crate::service::{ConnId, Service};
-use crate::topic::{Encoding, Epoch, Gap, Message, Passed, Place, Subscriber};
+use crate::topic::{Elements, Encoding, Epoch, Gap, Message, Passed, Place, Subscriber};
 use std::io::ErrorKind;
 use std::sync::Arc;
 
@@ -280,8 +280,8 @@ impl<S: Service, K: Kernel> Worker<S, K> {
         else {
             return;
         };
-        let response = array(None, start, copy.after(start.offset).take(limit), headers);
-        self.reply(id, &response);
+        let elements = Elements::new(None, copy.after(start.offset).take(limit).cloned().collect());
+        self.reply_array(id, start, elements, headers);
     }
 
     /// A subscriber's next message is no longer kept: it reads too slowly.

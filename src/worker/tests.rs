@@ -3,6 +3,7 @@
 #[cfg(feature = "centrifugo")]
 mod emulation;
 mod limits;
+mod polls;
 
 use super::*;
 use crate::config::Config;
@@ -127,6 +128,9 @@ impl Kernel for Scripted {
     fn send(&mut self, socket: &Socket, bytes: &[u8]) -> io::Result<usize> {
         let mut wire = socket.0.borrow_mut();
         assert!(!wire.closed);
+        if let Some(error) = wire.error.filter(|&error| error == ErrorKind::ConnectionReset) {
+            return Err(error.into());
+        }
         let count = bytes.len().min(wire.room.unwrap_or(usize::MAX));
         if count == 0 {
             return Err(ErrorKind::WouldBlock.into());

@@ -9,8 +9,8 @@ use crate::json::push_string;
 use crate::limits::{EVENT_SOURCE_BUSY_RETRY_MS, EVENT_SOURCE_RETRY_MS};
 use crate::service::{Answered, AnsweredKind, ConnId, Connection, Join, Question, Reply, Service, TopicRequest, Wish};
 use crate::topic::{
-    Author, Change, Cursor, Encoding, Gap, Infos, Message, Presence, Publication, Read, Resolved, Since, Start,
-    TopicName, Wanted,
+    Author, Change, Cursor, Elements, Infos, Message, Presence, Publication, Read, Resolved, Since, Start, TopicName,
+    Wanted,
 };
 use std::fmt::{self, Write};
 use std::sync::Arc;
@@ -110,28 +110,6 @@ fn tell<T>(id: ConnId, tag: u64) -> Asker<T> {
 
 pub(super) fn cursor_header(cursor: Cursor) -> Field {
     ("Throng-Cursor".into(), cursor.to_string().into())
-}
-
-/// An array of what a poll found.
-pub(super) fn array<'a>(
-    gap: Option<&Gap>,
-    start: Cursor,
-    messages: impl Iterator<Item = &'a Arc<Message>>,
-    headers: Vec<Field>,
-) -> Response {
-    let (mut body, mut cursor) = (vec![b'['], start);
-    if let Some(gap) = gap {
-        body.extend_from_slice(gap.json().as_bytes());
-    }
-    for message in messages {
-        if body.len() > 1 {
-            body.push(b',');
-        }
-        body.extend_from_slice(message.encoded(Encoding::Element, None));
-        cursor = message.cursor;
-    }
-    body.extend_from_slice(b"]\n");
-    Response::new(200).body("application/json", body).headers([cursor_header(cursor)]).headers(headers)
 }
 
 /// Who is there, as bare clients are told.
@@ -365,8 +343,8 @@ impl<S: Service, K: Kernel> Worker<S, K> {
                 self.wait(ask, topic, start.from, (limit, wait));
             }
             (Reply::Poll { limit, .. }, _) => {
-                let response = array(start.gap.as_ref(), start.from, messages.iter().take(limit), ask.headers);
-                self.reply(ask.id, &response);
+                let elements = Elements::new(start.gap.as_ref(), messages.into_iter().take(limit).collect());
+                self.reply_array(ask.id, start.from, elements, ask.headers);
             }
             (_, Some(topic)) => self.start(ask, topic, start),
             (_, None) => {
@@ -406,6 +384,17 @@ impl<S: Service, K: Kernel> Worker<S, K> {
             desk.entry.conn.reply(response, desk.output, &mut desk.glue);
         });
         self.read_again(id);
+    }
+
+    /// Answers a poll with what it found. It is written in one go; what the socket does not take of it waits as references to
+    /// the messages, not as a copy for each client that does not read.
+    pub(super) fn reply_array(&mut self, id: ConnId, start: Cursor, elements: Elements, headers: Vec<Field>) {
+        let cursor = elements.last().map_or(start, |message| message.cursor);
+        let response = Response::new(200).body("application/json", elements.json());
+        self.reply(id, &response.headers([cursor_header(cursor)]).headers(headers));
+        if let Some(entry) = self.table.find(id.slot, id.serial) {
+            entry.conn.refer(elements);
+        }
     }
 
     /// A random number of milliseconds.
