@@ -103,6 +103,7 @@ reasons! {
         // The server's own state.
         AtCapacity = 503, "at_capacity", "the server has all the connections it may have: try again later";
         MemoryShort = 503, "memory_short", "the server has no memory for another connection: try again later";
+        AddressFull = 429, "address_full", "this address has all the connections it may have: close one, or try again later";
         TopicsFull = 503, "topics_full", "the server has all the topics it may have, and none of them is idle: try again later";
         TooManySubscriptions = 503, "too_many_subscriptions", "this connection has all the subscriptions it may have: end one, or open another connection";
         Draining = 503, "draining", "the server is shutting down: connect to another one, or try again later";

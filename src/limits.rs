@@ -61,6 +61,13 @@ pub const TIMERS_PER_TURN: usize = if cfg!(test) { 3 } else { 64 };
 /// Tests have few, and are to see slices.
 pub const SWEEP_PER_TURN: usize = if cfg!(test) { 3 } else { 64 };
 
+/// Counters of connections by source address for each connection that there may be, at the least and at the most, of two
+/// bytes each: 16 bytes a connection, from 128 KiB to 8 MiB, which is where 524,288 connections have 8 each. For what
+/// follows see `worker::sources`.
+pub const SOURCE_COUNTERS_EACH: usize = 8;
+pub const SOURCE_COUNTERS_MIN: usize = 1 << 16;
+pub const SOURCE_COUNTERS_MAX: usize = 1 << 22;
+
 /// How long accepting pauses after the descriptor table was full, in milliseconds.
 pub const ACCEPT_PAUSE_MS: u64 = 100;
 

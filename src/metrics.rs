@@ -67,8 +67,9 @@ macro_rules! metrics {
 
 metrics! {
     accepted: "counter" "throng_accepted_total" "Connections accepted.";
-    turned_away: "counter" "throng_turned_away_total" "Connections answered 503 at accept, being over a limit.";
+    turned_away: "counter" "throng_turned_away_total" "Connections answered 503 or 429 at accept, being over a limit.";
     accept_errors: "counter" "throng_accept_errors_total" "Times that accepting failed for want of descriptors or memory.";
+    accept_paused: "counter" "throng_accept_paused_total" "Times that accepting paused to keep to the accept rate.";
     requests: "counter" "throng_requests_total" "HTTP requests handed to the service, other than upgrades.";
     published: "counter" "throng_published_total" "Messages published to topics.";
     lagged: "counter" "throng_lagged_total" "Subscribers that read so slowly that their next message was no longer kept.";

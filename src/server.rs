@@ -11,7 +11,8 @@ use crate::service::{Accept, ConnId, Message, Service, Token};
 use crate::service::{Answered, AnsweredKind};
 use crate::sys::{self, Wake};
 use crate::topic::{Cursor, Publication, TopicName};
-use crate::worker::{Asker, Budget, Envelope, Live, Port, Shared, Then};
+use crate::worker::{Asker, Budget, Envelope, Live, Port, Shared, Sources, Then};
+use std::hash::RandomState;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -75,6 +76,23 @@ impl Server {
     /// hold. The table of connections takes 64 bytes a connection plus the service's state, touched as they come.
     pub fn connections_max(mut self, connections: usize) -> Self {
         self.config.connections_max = Some(connections);
+        self
+    }
+
+    /// Most connections of one source address at a time, over all workers; the next one gets a 429. Default: no limit of its
+    /// own, since behind a proxy or a NAT many clients have one address. IPv6 counts by its /64. Takes 16 bytes for each
+    /// connection that there may be, 128 KiB to 8 MiB in all: addresses share counters, so that a client may, rarely, be
+    /// refused because of others, and never has more (docs/threat-model.md has the odds). From 1 to 65,535, and no more than
+    /// [`connections_max`](Self::connections_max).
+    pub fn connections_per_address_max(mut self, connections: usize) -> Self {
+        self.config.connections_per_address_max = Some(connections);
+        self
+    }
+
+    /// Most connections accepted in a second, and as many at once after a rest. Those beyond wait in the kernel's
+    /// [`backlog`](Self::backlog), and nobody is refused for it. Each worker has an equal share. Default: any number.
+    pub fn accept_rate(mut self, per_second: u32) -> Self {
+        self.config.accept_rate = Some(per_second);
         self
     }
 
@@ -265,6 +283,7 @@ impl Server {
         let rules = self.config.rules()?;
         let origins = Arc::new(Origins::new(&self.config.origins)?);
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        let per_address = self.config.per_address()?;
         let plan = self.config.plan(cores, sys::raise_descriptor_limit()?)?;
         explain(&plan, cores);
         // The eventfds come first, while there is one table: their numbers must mean the same in all.
@@ -275,7 +294,9 @@ impl Server {
             })
             .collect::<io::Result<_>>()?;
         let budget = self.config.memory.map(|memory| Budget::new(memory, rules.held_bytes_max()));
-        let shared = Arc::new(Shared::new(ports, plan.connections_max, (cores - 1).max(1), budget));
+        let sources = per_address.map(|most| Sources::new(most, plan.connections_max, RandomState::new()));
+        let shared = Shared::new(ports, plan.connections_max, (cores - 1).max(1), budget);
+        let shared = Arc::new(shared.accepting(sources, self.config.accept_rate));
         let launch = Launch {
             config: self.config,
             plan,

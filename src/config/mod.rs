@@ -34,6 +34,8 @@ pub struct Config {
     pub listen: Vec<SocketAddr>,
     pub workers: Option<usize>,
     pub connections_max: Option<usize>,
+    pub connections_per_address_max: Option<usize>,
+    pub accept_rate: Option<u32>,
     pub message_bytes_max: usize,
     /// What follows from the longest message, if it is not set.
     pub queue_bytes_max: Option<usize>,
@@ -68,6 +70,8 @@ impl Default for Config {
             listen: Vec::new(),
             workers: None,
             connections_max: None,
+            connections_per_address_max: None,
+            accept_rate: None,
             message_bytes_max: 64 * 1024,
             queue_bytes_max: None,
             ping_interval: Duration::from_secs(25),
@@ -220,6 +224,12 @@ impl Config {
                 return fail(format!("the {name} cannot be {duration:?}: from 0.1 s to a day"));
             }
         }
+        if self.accept_rate == Some(0) {
+            return fail(
+                "the server must accept at least 1 connection a second: set a rate, or leave it out for none"
+                    .to_owned(),
+            );
+        }
         self.topics.check()?;
         self.compression.map_or(Ok(()), |compression| compression.check())?;
         Ok(Rules {
@@ -240,6 +250,24 @@ impl Config {
             topics: Arc::new(self.topics.clone()),
             any_join_leave: self.topics.any_join_leave(),
         })
+    }
+
+    /// How many connections one address may have, if that is limited.
+    pub(crate) fn per_address(&self) -> Result<Option<u16>, ConfigError> {
+        let Some(most) = self.connections_per_address_max else { return Ok(None) };
+        if let Some(all) = self.connections_max.filter(|&all| most > all) {
+            return Err(ConfigError(format!(
+                "one address cannot have {most} connections where all together have {all}: set fewer, or leave it out for no limit of its own"
+            )));
+        }
+        // A client's port has 16 bits: more than that is no limit.
+        match u16::try_from(most) {
+            Ok(most) if most > 0 => Ok(Some(most)),
+            _ => Err(ConfigError(format!(
+                "the connections of one address cannot be {most}: from 1 to {}, or leave it out for no limit of its own",
+                u16::MAX
+            ))),
+        }
     }
 
     /// Lays the connections out: `cores` of this machine, `table` descriptors in one table.
@@ -340,6 +368,22 @@ mod tests {
             assert!(Config { compression: Some(compression), ..Config::default() }.rules().is_err());
         }
         assert!(Config { message_bytes_max: usize::MAX, ..Config::default() }.rules().is_err());
+    }
+
+    #[test]
+    fn what_one_address_may_have_is_a_part_of_all() {
+        let per_address = |most, all| {
+            let config = Config { connections_per_address_max: most, connections_max: all, ..Config::default() };
+            config.per_address()
+        };
+        assert_eq!(per_address(None, Some(10)), Ok(None));
+        assert_eq!(per_address(Some(10), Some(10)), Ok(Some(10)));
+        assert_eq!(per_address(Some(65_535), None), Ok(Some(65_535)));
+        for (most, all) in [(0, None), (65_536, None), (usize::MAX, None), (11, Some(10))] {
+            let error = per_address(Some(most), all).expect_err("it cannot be").to_string();
+            assert!(error.contains(&most.to_string()) && error.contains("leave it out"), "{error}");
+        }
+        assert!(Config { accept_rate: Some(0), ..Config::default() }.rules().is_err());
     }
 
     #[test]

@@ -175,7 +175,9 @@ impl From<Refused> for Response {
             405 => response.header("Allow", "GET"),
             // What is needed, as RFC 9110, section 15.5.22 and RFC 6455, section 4.4 ask for.
             426 => response.header("Upgrade", "websocket").header("Sec-WebSocket-Version", "13"),
-            429 | 503 => response.header("Retry-After", "5"),
+            // It is for the client to close what it has, which takes longer than a moment's lack of room.
+            429 => response.header("Retry-After", "30"),
+            503 => response.header("Retry-After", "5"),
             _ => response,
         }
     }

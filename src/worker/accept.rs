@@ -5,6 +5,7 @@ use crate::conn::Conn;
 use crate::error::Refused;
 use crate::http::{Fields, Head, HeadScan, Manner, Response, cross_origin, wants_events};
 use crate::limits::{ACCEPT_PAUSE_MS, ACCEPTS_PER_TURN, EVENT_SOURCE_BUSY_RETRY_MS};
+use crate::mem::{Meter, Rate};
 use crate::service::Service;
 use crate::sys;
 use crate::time::Millis;
@@ -17,14 +18,52 @@ use std::time::Duration;
 #[derive(Debug)]
 pub(super) struct Accepting<L> {
     listeners: Vec<(L, bool)>,
-    /// Out of descriptors or memory: not before this moment.
+    /// The listener whose turn it is to be the first: with few to be accepted, it may be the only one.
+    first: usize,
+    /// Out of descriptors or memory, or ahead of the pace: not before this moment.
     paused_until: Option<Millis>,
+    pace: Option<Pace>,
+}
+
+/// How fast a worker accepts: its share of what all of them may.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Pace {
+    rate: Rate,
+    /// Of each worker's own rate, which is the whole of it, a connection takes as many units as there are workers: so
+    /// that shares need not be whole numbers.
+    cost: u64,
+    meter: Meter,
+}
+
+impl Pace {
+    pub(super) fn new(per_second: u32, workers: usize) -> Self {
+        let (per_second, cost) = (u64::from(per_second), workers as u64);
+        // A second's worth, and at least one connection.
+        Self { rate: Rate { per_second, burst: per_second.max(cost) }, cost, meter: Meter::default() }
+    }
+
+    /// Takes one connection, or says how long there is to wait, in whole milliseconds.
+    fn take(&mut self, now: Millis) -> Result<(), Duration> {
+        let taken = self.meter.take(&self.rate, self.cost, now.0.saturating_mul(1_000_000));
+        taken.map_err(|wait| Duration::from_millis(wait.as_nanos().div_ceil(1_000_000) as u64))
+    }
+}
+
+/// What is left in a listener's queue.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Queue {
+    Empty,
+    /// Perhaps somebody.
+    Open,
+    /// Perhaps somebody, who has to wait for the pace.
+    Held,
 }
 
 impl<L> Accepting<L> {
     /// A listener counts as ready at first: whoever came before its registration made no edge.
-    pub(super) fn new(listeners: Vec<L>) -> Self {
-        Self { listeners: listeners.into_iter().map(|listener| (listener, true)).collect(), paused_until: None }
+    pub(super) fn new(listeners: Vec<L>, pace: Option<Pace>) -> Self {
+        let listeners = listeners.into_iter().map(|listener| (listener, true)).collect();
+        Self { listeners, first: 0, paused_until: None, pace }
     }
 
     pub(super) fn count(&self) -> usize {
@@ -56,30 +95,49 @@ impl<S: Service, K: Kernel> Worker<S, K> {
         }
         self.accepting.paused_until = None;
         let mut listeners = std::mem::take(&mut self.accepting.listeners);
-        for (listener, ready) in listeners.iter_mut().filter(|(_, ready)| *ready) {
-            *ready = self.accept_from(listener);
+        let (first, count) = (self.accepting.first, listeners.len());
+        for index in (first..count).chain(0..first) {
+            let (listener, ready) = &mut listeners[index];
+            if !*ready {
+                continue;
+            }
+            let left = self.accept_from(listener);
+            *ready = left != Queue::Empty;
+            if left == Queue::Held {
+                self.accepting.first = (index + 1) % count;
+                break;
+            }
         }
         self.accepting.listeners = listeners;
     }
 
-    /// `false` when the queue is empty.
-    fn accept_from(&mut self, listener: &K::Listener) -> bool {
+    fn accept_from(&mut self, listener: &K::Listener) -> Queue {
         for _ in 0..ACCEPTS_PER_TURN {
+            let before = self.accepting.pace;
+            if let Some(Err(wait)) = self.accepting.pace.as_mut().map(|pace| pace.take(self.now)) {
+                // Another listener may have found before that there are no descriptors, which takes longer.
+                self.accepting.paused_until = self.accepting.paused_until.max(Some(self.now + wait));
+                self.port().metrics.accept_paused.add(1);
+                return Queue::Held;
+            }
             match self.kernel.accept(listener) {
                 Ok((socket, peer)) => self.accepted(socket, peer),
-                Err(error) => match error.kind() {
-                    ErrorKind::WouldBlock => return false,
-                    // A signal; a client that gave up in the queue; or an error of the network that accept(2) passes
-                    // on: all of them concern one call.
-                    _ if !sys::is_exhaustion(&error) => {}
-                    _ => {
-                        self.shed(listener, &error);
-                        return true;
+                Err(error) => {
+                    self.accepting.pace = before; // nobody came
+                    match error.kind() {
+                        ErrorKind::WouldBlock => return Queue::Empty,
+                        // A signal; a client that gave up in the queue; or an error of the network that accept(2)
+                        // passes on: all of them concern one call.
+                        _ if !sys::is_exhaustion(&error) => {}
+                        _ => {
+                            self.shed(listener, &error);
+                            return Queue::Open;
+                        }
                     }
-                },
+                }
             }
         }
-        true
+        Queue::Open
     }
 
     /// No descriptor or no memory for another socket. One client is told through the spare descriptor, so that it
@@ -110,14 +168,33 @@ impl<S: Service, K: Kernel> Worker<S, K> {
         if self.is_short_of_memory() {
             return self.refuse_entry(socket, peer, Refused::MemoryShort);
         }
-        if self.table.is_full() || !self.shared.enter() {
-            return self.refuse_entry(socket, peer, Refused::AtCapacity);
+        if let Err(refused) = self.take_place(peer) {
+            return self.refuse_entry(socket, peer, refused);
         }
         let tick = self.now.tick();
         let (slot, serial) = self.table.insert(Conn::new(peer, tick), socket, true);
         self.port().metrics.opening.add(1);
         self.read(slot, serial, false, false);
         self.attend(slot, serial);
+    }
+
+    /// A place of those that the server has, and of those that the client's address may have.
+    fn take_place(&self, peer: SocketAddr) -> Result<(), Refused> {
+        if self.table.is_full() {
+            return Err(Refused::AtCapacity);
+        }
+        let sources = self.shared.sources.as_ref();
+        if sources.is_some_and(|sources| !sources.enter(peer.ip())) {
+            return Err(Refused::AddressFull);
+        }
+        // Behind the address, so that one that has too many takes no place from others, be it for a moment.
+        if !self.shared.enter() {
+            if let Some(sources) = sources {
+                sources.leave(peer.ip());
+            }
+            return Err(Refused::AtCapacity);
+        }
+        Ok(())
     }
 
     /// There is no place: the client is told as any other that is refused, in one of the slots kept for that.
@@ -155,7 +232,7 @@ impl<S: Service, K: Kernel> Worker<S, K> {
     }
 
     /// What a client is told for whom there is no room: an EventSource (its request is the first `count` bytes of the
-    /// scratch) when to come back, since a 503 would keep it away for good.
+    /// scratch) when to come back, since any other answer would keep it away for good.
     fn no_room(&mut self, count: usize, refused: Refused) -> Response {
         let (request, mut fields) = (&self.scratch[..count], Fields::new());
         if let Ok(Some(end)) = HeadScan::default().advance(request)
@@ -169,7 +246,7 @@ impl<S: Service, K: Kernel> Worker<S, K> {
         refused.into()
     }
 
-    /// Answers 503 and closes, without a slot: what the client has sent is read first, as far as it is there, since
+    /// Answers and closes, without a slot: what the client has sent is read first, as far as it is there, since
     /// closing on unread input would reset the connection before the client reads the answer.
     fn turn_away(&mut self, socket: &K::Socket, peer: SocketAddr, refused: Refused) {
         let metrics = &self.port().metrics;
@@ -189,10 +266,12 @@ impl<S: Service, K: Kernel> Worker<S, K> {
     /// Turns away whoever is in the queues, and closes the listeners.
     pub(super) fn stop_accepting(&mut self) {
         let listeners = std::mem::take(&mut self.accepting.listeners);
+        // Nobody is kept waiting for what does not come any more.
+        (self.accepting.pace, self.accepting.paused_until) = (None, None);
         for (listener, _) in &listeners {
             // Bounded, in case that clients come faster than they are turned away.
             for _ in 0..1024 {
-                if !self.accept_from(listener) || self.accepting.paused_until.is_some() {
+                if self.accept_from(listener) == Queue::Empty || self.accepting.paused_until.is_some() {
                     break;
                 }
             }

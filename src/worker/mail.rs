@@ -1,6 +1,7 @@
 //! What other threads may ask of a worker.
 
 use super::memory::Budget;
+use super::sources::Sources;
 use super::table::Live;
 use super::topics::{Asker, TopicMail};
 use crate::conn::Opening;
@@ -67,6 +68,10 @@ pub(crate) struct Shared<T> {
     /// Connections of all workers: the one number that they count together, so that the limit is exact.
     connections: AtomicUsize,
     connections_max: usize,
+    /// Connections by source address, if these are limited.
+    pub(super) sources: Option<Arc<Sources>>,
+    /// Connections a second that all workers together may accept, if these are limited.
+    pub(super) accept_rate: Option<u32>,
     /// Who may sweep; `None`: all at once, since there is a core for each.
     pub(super) sweeps: Option<Permits>,
     /// How much memory there is for all, if that is limited.
@@ -82,7 +87,20 @@ impl<T> Shared<T> {
         budget: Option<Budget>,
     ) -> Self {
         let sweeps = (sweeps_max < ports.len()).then(|| Permits::new(sweeps_max, ports.len()));
-        Self { ports, connections: AtomicUsize::new(0), connections_max, sweeps, budget }
+        Self {
+            ports,
+            connections: AtomicUsize::new(0),
+            connections_max,
+            sources: None,
+            accept_rate: None,
+            sweeps,
+            budget,
+        }
+    }
+
+    /// With limits on whose connections are accepted, and how fast.
+    pub(crate) fn accepting(self, sources: Option<Sources>, accept_rate: Option<u32>) -> Self {
+        Self { sources: sources.map(Arc::new), accept_rate, ..self }
     }
 
     /// Publishes from outside of the workers.

@@ -26,6 +26,7 @@ mod kernel;
 mod mail;
 mod memory;
 mod parcels;
+mod sources;
 mod subscriptions;
 mod sweep;
 mod table;
@@ -35,6 +36,7 @@ mod topics;
 pub(crate) use kernel::{Kernel, Machine};
 pub(crate) use mail::{Envelope, Port, Shared};
 pub(crate) use memory::Budget;
+pub(crate) use sources::Sources;
 pub(crate) use table::Live;
 pub(crate) use topics::{Asker, Then};
 
@@ -49,7 +51,7 @@ use crate::mem::{Rng, Wheel};
 use crate::service::{ConnId, Service, Wish};
 use crate::time::Millis;
 use crate::topic::{Author, Retention, Topics};
-use accept::Accepting;
+use accept::{Accepting, Pace};
 use drive::Corked;
 use fanout::{Joined, Permit};
 use glue::LogBudget;
@@ -167,10 +169,11 @@ impl<S: Service, K: Kernel> Worker<S, K> {
         }
         let (now, unix_ms) = (kernel.now(), kernel.unix_ms());
         let live = Arc::clone(&setup.shared.ports[usize::from(setup.index)].live);
+        let pace = setup.shared.accept_rate.map(|rate| Pace::new(rate, setup.shared.ports.len()));
         Ok(Self {
             kernel,
             service,
-            table: Table::new(setup.slots, live),
+            table: Table::new(setup.slots, live, setup.shared.sources.clone()),
             wheel: Wheel::new(now.tick()),
             rng: Rng::new(setup.seed),
             shared: setup.shared,
@@ -199,7 +202,7 @@ impl<S: Service, K: Kernel> Worker<S, K> {
             throttle: Throttle::new(&setup.rules.rates),
             rules: setup.rules,
             memory_looked: now,
-            accepting: Accepting::new(listeners),
+            accepting: Accepting::new(listeners, pace),
             tick: setup.tick_interval.map(|interval| Tick::new(interval, now)),
             drain: None,
             aborted: false,

@@ -1,6 +1,7 @@
 //! The connection table: a slab whose room is reserved at the start, so that growth never moves it and memory is
 //! touched only as connections come.
 
+use super::sources::Sources;
 use crate::conn::Conn;
 use crate::limits::REFUSALS_MAX;
 use crate::mem::{Link, Links};
@@ -124,6 +125,8 @@ pub(super) struct Table<T, S> {
     /// One more than the highest slot ever used.
     high: u32,
     slots: usize,
+    /// Where connections that count are counted by their address, too.
+    sources: Option<Arc<Sources>>,
     /// How many are in it without a place.
     refusals: usize,
     /// Subscriptions beyond the first, by slot.
@@ -131,9 +134,9 @@ pub(super) struct Table<T, S> {
 }
 
 impl<T, S> Table<T, S> {
-    pub(super) fn new(slots: usize, live: Arc<Live>) -> Self {
+    pub(super) fn new(slots: usize, live: Arc<Live>, sources: Option<Arc<Sources>>) -> Self {
         let slab = Slab::with_capacity(slots + REFUSALS_MAX);
-        Self { slab, live, last_serial: 0, high: 0, slots, refusals: 0, more: HashMap::new() }
+        Self { slab, live, last_serial: 0, high: 0, slots, sources, refusals: 0, more: HashMap::new() }
     }
 
     pub(super) fn len(&self) -> usize {
@@ -230,11 +233,14 @@ impl<T, S> Table<T, S> {
         (0..end).find(|&nth| self.subscription(slot, nth).is_none())
     }
 
-    /// Frees a slot, whose timer must have been cancelled and whose subscriptions have ended.
+    /// Frees a slot, whose timer must have been cancelled and whose subscriptions have ended, and its address's place.
     pub(super) fn remove(&mut self, slot: u32) -> Entry<T, S> {
         self.live.set(slot, 0);
         let entry = self.slab.remove(slot as usize);
         self.refusals -= usize::from(!entry.counts());
+        if let Some(sources) = self.sources.as_ref().filter(|_| entry.counts()) {
+            sources.leave(entry.conn.peer().ip());
+        }
         assert!(!entry.is_armed(), "a freed slot left its timer behind");
         debug_assert!(entry.topic == NO_TOPIC && !self.more.contains_key(&slot));
         entry

@@ -171,10 +171,18 @@ impl Stage {
 
 impl<S: Service> Stage<S> {
     fn with(service: S) -> Self {
-        Self::by(service, Config::default())
+        Self::set(service, Config::default(), |shared| shared)
     }
 
     fn by(service: S, config: Config) -> Self {
+        Self::set(service, config, |shared| shared)
+    }
+
+    fn sharing(service: S, limited: impl FnOnce(Shared<S::State>) -> Shared<S::State>) -> Self {
+        Self::set(service, Config::default(), limited)
+    }
+
+    fn set(service: S, config: Config, limited: impl FnOnce(Shared<S::State>) -> Shared<S::State>) -> Self {
         let kernel = Scripted::default();
         let script = Rc::clone(&kernel.0);
         let wake = Wake::new().expect("an eventfd");
@@ -190,7 +198,7 @@ impl<S: Service> Stage<S> {
             seed: 1,
             origins: Arc::default(),
             retention: Retention::uniform(Limits { messages: 1000, bytes: 1 << 20, age_ms: 600_000 }, 86_400_000, 100),
-            shared: Arc::new(Shared::new(Box::new([port]), 16, 1, budget)),
+            shared: Arc::new(limited(Shared::new(Box::new([port]), 16, 1, budget))),
         };
         Self { worker: Worker::new(kernel, service, setup, vec![()]).expect("it starts"), script }
     }
@@ -244,6 +252,51 @@ fn a_deferred_request_is_answered_as_it_is_accepted() {
     stage.say(&client, HELLO);
     stage.turn();
     assert!(client.borrow().output.ends_with(b"\x81\x05hello"));
+}
+
+/// How many of them have been answered.
+fn served(clients: &[Shared_]) -> usize {
+    clients.iter().filter(|client| !client.borrow().output.is_empty()).count()
+}
+
+#[test]
+fn who_comes_faster_than_the_accept_rate_waits_in_the_queue_and_the_loop_sleeps() {
+    let mut stage = Stage::sharing(Echo, |shared| shared.accepting(None, Some(4)));
+    let clients: Vec<_> = (0..12).map(|_| stage.client()).collect();
+    stage.turn();
+    assert_eq!(served(&clients), 4, "a second's worth at once");
+    for more in 5..=12 {
+        assert_eq!(stage.worker.timeout(), Some(Duration::from_millis(250)));
+        // Another edge does not shorten the wait.
+        stage.connectable();
+        stage.script.borrow_mut().now += 249;
+        stage.turn();
+        assert_eq!((served(&clients), stage.worker.timeout()), (more - 1, Some(Duration::from_millis(1))));
+        stage.script.borrow_mut().now += 1;
+        stage.turn();
+        assert_eq!(served(&clients), more, "the edge was kept");
+    }
+    assert_eq!(stage.metrics().accept_paused.read(), 9);
+    // Nobody is left, which costs nothing of the rate, however often it is found.
+    for _ in 0..20 {
+        stage.script.borrow_mut().now += 250;
+        stage.connectable();
+        stage.turn();
+        assert!(stage.worker.timeout().is_none_or(|timeout| timeout > Duration::from_secs(1)));
+    }
+    let more: Vec<_> = (0..4).map(|_| stage.client()).collect();
+    stage.turn();
+    assert_eq!(served(&more), 4);
+}
+
+#[test]
+fn a_drain_does_not_leave_anybody_waiting_for_the_accept_rate() {
+    let mut stage = Stage::sharing(Echo, |shared| shared.accepting(None, Some(1)));
+    let clients: Vec<_> = (0..12).map(|_| stage.client()).collect();
+    stage.turn();
+    assert_eq!(served(&clients), 1);
+    stage.worker.begin_drain(Duration::from_secs(1));
+    assert_eq!(served(&clients), 12);
 }
 
 #[test]

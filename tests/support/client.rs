@@ -1,10 +1,10 @@
 //! A client made of a bare `TcpStream`, and the bytes it sends: valid ones, and every kind of invalid ones.
 
 use super::{PATIENCE, millis};
-use socket2::SockRef;
+use socket2::{Domain, SockRef, Socket, Type};
 use std::collections::HashMap;
 use std::io::{self, ErrorKind, Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::net::{IpAddr, SocketAddr, TcpStream};
 use std::thread;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -295,7 +295,19 @@ pub(crate) struct Raw {
 impl Raw {
     #[track_caller]
     pub(crate) fn connect(addr: SocketAddr) -> Self {
-        let stream = TcpStream::connect_timeout(&addr, PATIENCE).unwrap();
+        Self::of(TcpStream::connect_timeout(&addr, PATIENCE).unwrap())
+    }
+
+    /// Connects from one of this machine's own addresses.
+    #[track_caller]
+    pub(crate) fn connect_from(source: IpAddr, addr: SocketAddr) -> Self {
+        let socket = Socket::new(Domain::for_address(addr), Type::STREAM, None).unwrap();
+        socket.bind(&SocketAddr::from((source, 0)).into()).unwrap();
+        socket.connect_timeout(&addr.into(), PATIENCE).unwrap();
+        Self::of(socket.into())
+    }
+
+    fn of(stream: TcpStream) -> Self {
         stream.set_nodelay(true).unwrap();
         stream.set_write_timeout(Some(PATIENCE)).unwrap();
         Self { stream, unread: Vec::new() }

@@ -49,6 +49,14 @@ pub(crate) struct Options {
     /// Most connections at a time; the next one gets a 503 [default: what the descriptor tables hold]
     #[arg(long, value_name = "N")]
     max_connections: Option<usize>,
+    /// Most connections of one address at a time, IPv6 by its /64; the next one gets a 429. Not behind a proxy, where all
+    /// clients have its address [default: no limit of its own]
+    #[arg(long, value_name = "N")]
+    max_connections_per_address: Option<usize>,
+    /// Most connections accepted in a second, and as many at once after a rest; those beyond wait in the kernel [default:
+    /// any number]
+    #[arg(long, value_name = "N")]
+    accept_rate: Option<u32>,
     /// Longest message; a longer one ends the connection with close code 1009
     #[arg(long, value_name = "BYTES", by_default = |s| s.server.message_bytes_max)]
     max_message: Option<usize>,
@@ -229,6 +237,8 @@ impl Options {
         }
         over(&mut s.server.workers, self.workers.map(Some));
         over(&mut s.server.connections_max, self.max_connections.map(Some));
+        over(&mut s.server.connections_per_address_max, self.max_connections_per_address.map(Some));
+        over(&mut s.server.accept_rate, self.accept_rate.map(Some));
         over(&mut s.server.message_bytes_max, self.max_message);
         over(&mut s.server.ping_interval, self.ping_interval);
         over(&mut s.server.pong_timeout, self.pong_timeout);

@@ -230,6 +230,11 @@ pub(crate) const SETTINGS: &[Entry<Settings>] = &[
     ("throng.workers", Set::Number(|s, n| fits(n).map(|n| s.server.workers = Some(n)))),
     ("throng.pin", Set::Switch(|s, on| s.server.pin = on)),
     ("throng.shared_fds", Set::Switch(|s, on| s.server.shared_descriptors = on)),
+    (
+        "throng.max_connections_per_address",
+        Set::Number(|s, n| limit(n).map(|n| s.server.connections_per_address_max = n)),
+    ),
+    ("throng.accept_rate", Set::Number(|s, n| fits(n).map(|n| s.server.accept_rate = Some(n).filter(|&n| n > 0)))),
     ("throng.max_topics", Set::Number(|s, n| fits(n).map(|n| s.server.topics_max = n))),
     (
         "throng.slow",
@@ -306,7 +311,7 @@ pub(crate) const NOT_HERE: &[(&str, &str)] = &[
         "positions are not checked, since no message is lost between a topic and its subscribers",
     ),
     ("client.user_connection_limit", "users are not limited yet"),
-    ("client.connection_rate_limit", "connections are not limited by rate yet"),
+    ("client.connection_rate_limit", "set throng.accept_rate: who comes too soon waits, and is not refused"),
     ("client.connect_include_server_time", "the time is not in the reply"),
     ("client.history_max_publication_limit", "it is 300"),
     ("client.recovery_max_publication_limit", "as many are recovered as are kept"),
