@@ -41,6 +41,7 @@
 pub mod error;
 pub mod limits;
 mod metrics;
+mod planted;
 #[doc(hidden)]
 pub mod time;
 

@@ -21,7 +21,7 @@ const LAYERS: [&[&str]; 8] = [
 ];
 
 /// Visible everywhere; they use the lowest layer at most.
-const EVERYWHERE: [&str; 5] = ["limits", "error", "time", "config", "metrics"];
+const EVERYWHERE: [&str; 6] = ["limits", "error", "time", "config", "metrics", "planted"];
 
 /// Edges against the arrow: the worker is generic over the `Service` trait, which belongs to the public face.
 const EXCEPTIONS: [(&str, &str); 1] = [("worker", "service")];

@@ -4,6 +4,7 @@ use super::{CloseRequest, Conn, Ended, Handler, Io, Phase};
 use crate::config::{Compression, Rules};
 use crate::error::{End, Refused, Violation};
 use crate::limits::LINGER_BYTES_MAX;
+use crate::planted::{Bug, planted};
 use crate::time::Tick;
 use crate::ws::{self, CloseFrame, Event, Header, Opcode, Partial, Role, deflate};
 
@@ -72,6 +73,9 @@ impl<T> Conn<T> {
             if let Err(violation) = result {
                 handler.violated(violation, self.peer());
                 self.violation(violation, output);
+            }
+            if planted(Bug::SecondFrameDropped) && self.queued() > 0 {
+                break;
             }
         }
         match self.phase() {
@@ -176,7 +180,11 @@ impl<T> Conn<T> {
         }
         let context = self.rare.as_mut().and_then(|rare| rare.context.as_deref_mut());
         let mut message = deflate::buffer();
-        deflate::inflate(bytes, rules.message_bytes_max, context, &mut message)?;
+        let bytes_max = if planted(Bug::InflatedFirst) { usize::MAX } else { rules.message_bytes_max };
+        deflate::inflate(bytes, bytes_max, context, &mut message)?;
+        if planted(Bug::InflatedFirst) && message.len() > rules.message_bytes_max {
+            return Err(Violation::MessageTooBig);
+        }
         let event = match opcode {
             Opcode::Text => Event::Text(std::str::from_utf8(&message).map_err(|_| Violation::InvalidUtf8)?),
             _ => Event::Binary(&message),
@@ -245,7 +253,7 @@ impl<T> Conn<T> {
     }
 
     fn peer_closed(&mut self, frame: CloseFrame<'_>, output: &mut Vec<u8>) {
-        if self.phase() == Phase::Closing {
+        if self.phase() == Phase::Closing && !planted(Bug::CloseTwice) {
             if let Some(ended) = self.rare.as_mut().and_then(|rare| rare.ended.as_mut()) {
                 ended.clean = true;
             }
@@ -273,6 +281,7 @@ impl<T> Conn<T> {
     /// remembered, so that a peer that pings without reading costs nothing.
     fn pong(&mut self, payload: &[u8], output: &mut Vec<u8>) {
         match &mut self.rare {
+            Some(rare) if planted(Bug::PongDropped) && !rare.outbox.is_empty() => {}
             Some(rare) if !rare.outbox.is_empty() => rare.pong = Some(payload.into()),
             _ => ws::encode(output, Opcode::Pong, payload),
         }

@@ -33,6 +33,7 @@ use crate::error::{End, Refused};
 use crate::http::{Date, Manner, Response};
 use crate::limits::REFERRED_BYTES_MIN;
 use crate::mem::{Outbox, Pieces};
+use crate::planted::{Bug, planted};
 use crate::time::Tick;
 use crate::ws::Partial;
 use crate::ws::deflate::{Context, Window};
@@ -265,7 +266,7 @@ impl<T> Conn<T> {
     /// Takes over what the socket did not take of `output`, all of it if something waits already.
     pub(crate) fn keep(&mut self, output: &mut Vec<u8>, sent: usize, now: Tick) {
         let rare = self.rare.get_or_insert_default();
-        if rare.outbox.is_empty() {
+        if rare.outbox.is_empty() || planted(Bug::StallPutOff) {
             rare.moved = now;
         }
         rare.outbox.keep(output, sent);

@@ -23,6 +23,7 @@ use super::{Conn, Ended, Handler, Phase};
 use crate::config::Rules;
 use crate::error::{End, Refused};
 use crate::mem::Rng;
+use crate::planted::{Bug, planted};
 use crate::time::Tick;
 use crate::ws::{self, Opcode};
 
@@ -95,6 +96,9 @@ impl<T> Conn<T> {
             return None;
         }
         match self.phase() {
+            Phase::Head if planted(Bug::HeadPutOff) && !(self.last_seen + rules.head_timeout).is_due(now) => {
+                return Some(self.last_seen + rules.head_timeout);
+            }
             Phase::Head => self.refuse(&Refused::HeadTimeout.into(), false, output, handler),
             Phase::Body => self.refuse(&Refused::BodyTimeout.into(), false, output, handler),
             Phase::Idle => {
@@ -129,6 +133,9 @@ impl<T> Conn<T> {
             }
             Phase::Waiting => self.refuse(&Refused::DecisionTimeout.into(), false, output, handler),
             Phase::Lingering => self.set_phase(Phase::Finishing),
+            Phase::Closing if planted(Bug::ClosePutOff) && !(self.last_seen + rules.close_timeout).is_due(now) => {
+                return Some(self.last_seen + rules.close_timeout);
+            }
             Phase::Closing | Phase::Finishing | Phase::Refusing | Phase::Resetting => self.set_phase(Phase::Resetting),
         }
         None

@@ -5,6 +5,7 @@ use super::{
 };
 use crate::config::RuleSet;
 use crate::limits::{EXPIRY_LOOKS_MAX, ROOM_LOOKS_MAX};
+use crate::planted::{Bug, planted};
 use slab::Slab;
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
@@ -290,7 +291,7 @@ impl Topics {
         } else {
             home.log.append(name, publication, now_ms)
         };
-        if let Some(key) = key {
+        if let Some(key) = key.filter(|_| !planted(Bug::KeyForgotten)) {
             home.keys.insert(&key, message.cursor, now_ms);
         }
         Ok((message.cursor, Some(message)))
@@ -326,7 +327,9 @@ impl Topics {
         let mut was_alone = false;
         if let Some(worker) = attach.filter(|worker| !home.attached.contains(worker)) {
             was_alone = home.attached.is_empty();
-            home.attached.push(worker);
+            if !planted(Bug::AttachForgotten) {
+                home.attached.push(worker);
+            }
         }
         if let Some(member) = member {
             home.members.enter(member);
@@ -487,7 +490,9 @@ impl Topics {
         }
         // The one that moved may have jumped over the sweep's position: it goes round once more, which costs a look
         // at a cursor for those that are served already.
-        local.left = if local.left == 0 { 0 } else { local.subscribers.len() };
+        if !planted(Bug::JumpedOver) {
+            local.left = if local.left == 0 { 0 } else { local.subscribers.len() };
+        }
         moved
     }
 

@@ -6,6 +6,7 @@ use crate::error::Refused;
 use crate::http::{Fields, Head, HeadScan, Manner, Response, cross_origin, wants_events};
 use crate::limits::{ACCEPT_PAUSE_MS, ACCEPTS_PER_TURN, EVENT_SOURCE_BUSY_RETRY_MS};
 use crate::mem::{Meter, Rate};
+use crate::planted::{Bug, planted};
 use crate::service::Service;
 use crate::sys;
 use crate::time::Millis;
@@ -126,6 +127,8 @@ impl<S: Service, K: Kernel> Worker<S, K> {
                     self.accepting.pace = before; // nobody came
                     match error.kind() {
                         ErrorKind::WouldBlock => return Queue::Empty,
+                        _ if planted(Bug::EmfileIgnored) && sys::is_exhaustion(&error) => return Queue::Empty,
+                        ErrorKind::ConnectionAborted if planted(Bug::AbortIgnored) => return Queue::Empty,
                         // A signal; a client that gave up in the queue; or an error of the network that accept(2)
                         // passes on: all of them concern one call.
                         _ if !sys::is_exhaustion(&error) => {}

@@ -9,6 +9,7 @@ use crate::conn::{Conn, Ended, Opening, Phase};
 use crate::error::End;
 use crate::http::Response;
 use crate::metrics::{Count, Metrics};
+use crate::planted::{Bug, planted};
 use crate::service::{Close, ConnId, Service};
 use crate::time::{Span, Tick};
 use std::io::ErrorKind;
@@ -79,18 +80,22 @@ impl<S: Service, K: Kernel> Worker<S, K> {
     /// A readiness event of a connection.
     pub(super) fn event(&mut self, event: Event) {
         let slot = (event.token >> SERIAL_BITS) as u32;
-        let Some(entry) = self.table.at(slot).filter(|entry| token(slot, entry.serial) == event.token) else {
+        let is_its = |serial| token(slot, serial) == event.token || planted(Bug::SerialIgnored);
+        let Some(entry) = self.table.at(slot).filter(|entry| is_its(entry.serial)) else {
             return self.port().metrics.stale_events.add(1);
         };
         let serial = entry.serial;
         if event.writable && entry.conn.queued() > 0 && !self.write_on(slot, serial) {
             return;
         }
-        if event.writable {
+        if event.writable && !planted(Bug::WritableIgnored) {
             self.push_all(slot, serial);
         }
         if event.readable || event.read_closed || event.error {
             let ended = event.read_closed || event.error;
+            if event.read_closed && planted(Bug::ReadClosedLoses) {
+                return self.input_ended(slot, serial);
+            }
             self.read(slot, serial, ended, ended);
         }
     }
@@ -148,12 +153,13 @@ impl<S: Service, K: Kernel> Worker<S, K> {
                     if taken >= self.scratch.len() {
                         return self.ready.push((slot, serial));
                     }
-                    if !exhaust {
+                    if !exhaust || planted(Bug::StopBeforeEagain) {
                         return;
                     }
                 }
                 Err(error) if error.kind() == ErrorKind::WouldBlock => return,
-                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) if error.kind() == ErrorKind::Interrupted && !planted(Bug::EintrIsDead) => {}
+                Err(_) if planted(Bug::ResetUnseen) => return,
                 Err(_) => return self.lost(slot, End::PeerReset),
             }
         }
@@ -294,13 +300,15 @@ impl<S: Service, K: Kernel> Worker<S, K> {
     /// Sends what was collected, and follows the state machine to where it went.
     fn settle(&mut self, slot: u32, serial: u64, before: Stage) {
         let alive = self.flush(slot, serial);
-        self.leave_if_over(slot);
+        if !planted(Bug::SentBehindClose) {
+            self.leave_if_over(slot);
+        }
         let metrics = &self.shared.ports[usize::from(self.index)].metrics;
         let Some(entry) = self.table.find(slot, serial) else {
             return;
         };
         let mut after = stage(&entry.conn);
-        if !after.blocked && entry.conn.has_early() {
+        if !after.blocked && entry.conn.has_early() && !planted(Bug::EarlyForgotten) {
             self.ready.push((slot, entry.serial));
         }
         if after == before && alive {
@@ -346,18 +354,22 @@ impl<S: Service, K: Kernel> Worker<S, K> {
         let sent = loop {
             match self.kernel.send(&entry.socket, &self.output) {
                 Ok(sent) => break sent,
-                Err(error) if error.kind() == ErrorKind::WouldBlock => break 0,
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                    break if planted(Bug::EagainIsSent) { self.output.len() } else { 0 };
+                }
                 // Nothing is full, so no edge would follow.
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 Err(_) => {
-                    self.output.clear();
+                    if !planted(Bug::OutputLeft) {
+                        self.output.clear();
+                    }
                     return false;
                 }
             }
         };
         self.shared.ports[usize::from(self.index)].metrics.bytes_out.add(sent as u64);
-        if sent < self.output.len() {
-            entry.conn.keep(&mut self.output, sent, tick);
+        if sent < self.output.len() && !planted(Bug::PartialDropped) {
+            entry.conn.keep(&mut self.output, if planted(Bug::PartialRepeated) { 0 } else { sent }, tick);
         } else {
             self.output.clear();
         }
@@ -419,11 +431,16 @@ impl<S: Service, K: Kernel> Worker<S, K> {
 
     /// Frees a connection: its timer, its slot, its place, its socket; the service is told if it had it open.
     pub(super) fn remove(&mut self, slot: u32, reset: bool) {
-        self.wheel.cancel(&mut self.table, slot);
+        if !planted(Bug::TimerStays) {
+            self.wheel.cancel(&mut self.table, slot);
+        }
         self.leave_all(slot);
         self.throttle.forget(slot);
         let mut entry = self.table.remove(slot);
-        if entry.counts() {
+        if entry.counts() && !planted(Bug::PlaceKept) {
+            self.shared.leave();
+        }
+        if entry.counts() && planted(Bug::PlaceGivenTwice) {
             self.shared.leave();
         }
         let metrics = &self.shared.ports[usize::from(self.index)].metrics;
@@ -511,7 +528,8 @@ impl<S: Service, K: Kernel> Worker<S, K> {
 
     /// Has a connection that waited read again, if there was something to read meanwhile: that edge is gone.
     pub(super) fn read_again(&mut self, id: ConnId) {
-        if self.table.find(id.slot, id.serial).is_some_and(|entry| entry.conn.was_passed_over()) {
+        let was_passed_over = self.table.find(id.slot, id.serial).is_some_and(|entry| entry.conn.was_passed_over());
+        if was_passed_over && !planted(Bug::UnreadForgotten) {
             self.ready.push((id.slot, id.serial));
         }
     }

@@ -7,6 +7,7 @@ use crate::config::SlowReaders;
 use crate::conn::{Ended, Phase};
 use crate::error::End;
 use crate::limits::{JOINED_BYTES_MAX, SLICES_PER_PERMIT, SWEEP_PER_TURN};
+use crate::planted::{Bug, planted};
 use crate::service::{ConnId, Service};
 use crate::topic::{Elements, Encoding, Epoch, Gap, Message, Passed, Place, Subscriber};
 use std::io::ErrorKind;
@@ -87,7 +88,7 @@ impl<S: Service, K: Kernel> Worker<S, K> {
         let (Some(permits), Permit::Held(slices)) = (&self.shared.sweeps, self.permit) else { return };
         let next;
         (self.permit, next) = if !self.topics.is_sweeping() {
-            (Permit::None, permits.give())
+            (Permit::None, if planted(Bug::PermitKept) { None } else { permits.give() })
         } else if slices + 1 < SLICES_PER_PERMIT {
             (Permit::Held(slices + 1), None)
         } else {
@@ -129,7 +130,9 @@ impl<S: Service, K: Kernel> Worker<S, K> {
 
     /// Sends to one of a connection's subscriptions what it has not seen.
     pub(super) fn push_one(&mut self, id: ConnId, nth: u16) {
-        self.uncork();
+        if !planted(Bug::CorkedLate) {
+            self.uncork();
+        }
         if let Some(place) = self.place_of(id, nth) {
             self.push(place);
         }
@@ -184,7 +187,8 @@ impl<S: Service, K: Kernel> Worker<S, K> {
             Some(only) if suffix.len() == 1 => only.encoded(encoding, compression),
             _ => {
                 let head = copy.head();
-                let key = Some((head.epoch, from, head.offset, encoding));
+                let joined_from = if planted(Bug::JoinedForOther) { 0 } else { from };
+                let key = Some((head.epoch, joined_from, head.offset, encoding));
                 if self.joined.key != key {
                     self.joined.bytes.clear();
                     for message in suffix.clone() {
@@ -202,6 +206,7 @@ impl<S: Service, K: Kernel> Worker<S, K> {
         let sent = match self.kernel.send(&entry.socket, bytes) {
             Ok(sent) => sent,
             Err(error) if error.kind() == ErrorKind::Interrupted => return Sent::All, // as if there were more
+            Err(error) if planted(Bug::EagainIsSent) && error.kind() == ErrorKind::WouldBlock => bytes.len(),
             Err(error) if error.kind() == ErrorKind::WouldBlock => 0,
             Err(_) => {
                 self.lost(slot, End::PeerReset);
@@ -220,6 +225,9 @@ impl<S: Service, K: Kernel> Worker<S, K> {
             *cursor = message.cursor.offset;
             metrics.frames_out.add(1);
             if left < bytes.len() {
+                if planted(Bug::CursorAhead) {
+                    *cursor = copy.head().offset;
+                }
                 // The socket is full in the midst of this message, or right before it: this one it gets whatever happens.
                 let tick = self.now.tick();
                 entry.conn.share(Arc::clone(message.shared(encoding, compression)), left, tick);

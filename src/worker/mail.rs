@@ -8,6 +8,7 @@ use crate::conn::Opening;
 use crate::http::Response;
 use crate::mem::{Mailbox, Permits};
 use crate::metrics::Metrics;
+use crate::planted::{Bug, planted};
 #[cfg(feature = "centrifugo")]
 use crate::service::Answered;
 use crate::service::{ConnId, Join, Parcel, Question};
@@ -55,7 +56,7 @@ pub(crate) struct Port<T> {
 impl<T> Port<T> {
     /// Puts an envelope in and wakes the worker if nobody else has.
     pub(crate) fn post(&self, envelope: Envelope<T>) {
-        if self.mailbox.post(envelope) {
+        if self.mailbox.post(envelope) && !planted(Bug::WakeDropped) {
             self.wake.wake();
         }
     }

@@ -48,6 +48,7 @@ use crate::limits::{
     TIMERS_PER_TURN,
 };
 use crate::mem::{Rng, Wheel};
+use crate::planted::{Bug, planted};
 use crate::service::{ConnId, Service, Wish};
 use crate::time::Millis;
 use crate::topic::{Author, Retention, Topics};
@@ -302,7 +303,7 @@ impl<S: Service, K: Kernel> Worker<S, K> {
         if !self.ready.is_empty()
             || !self.ended.is_empty()
             || !self.mail.is_empty()
-            || self.rung
+            || self.rung && !planted(Bug::RungForgotten)
             || self.may_sweep_on()
             || self.held.is_any_released()
             || self.accepting.is_ready(self.now)

@@ -6,9 +6,11 @@ use super::{Kernel, Worker};
 use crate::conn::{Ended, Phase};
 use crate::error::{End, Refused};
 use crate::http::Response;
+use crate::planted::{Bug, planted};
 use crate::service::{ConnId, Join, Question, Reply, Service, Started, Wish};
 use crate::time::Span;
 use crate::topic::{Author, Cursor, Encoding, Gap, Place, Read, Start, Subscriber, TopicName};
+use crate::ws::deflate::Window;
 use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
@@ -101,7 +103,7 @@ impl<S: Service, K: Kernel> Worker<S, K> {
     /// Which of a connection's subscriptions was asked for with this ticket, if it is still wanted.
     fn asked_with(&mut self, id: ConnId, wanted: u32) -> Option<u16> {
         self.table.find(id.slot, id.serial)?;
-        let is_it = |subscription| matches!(subscription, Subscription::Asked { ticket, .. } if ticket == wanted);
+        let is_it = |subscription| matches!(subscription, Subscription::Asked { ticket, .. } if ticket == wanted || planted(Bug::TicketIgnored));
         self.table.subscriptions(id.slot).find(|&(_, subscription)| is_it(subscription)).map(|(nth, _)| nth)
     }
 
@@ -115,6 +117,7 @@ impl<S: Service, K: Kernel> Worker<S, K> {
             Reply::Open(_) | Reply::Stream | Reply::Poll { .. } if phase == Phase::Deciding => 0,
             _ => return None,
         };
+        let window = if planted(Bug::CompressedToAll) { Some(Window::Small) } else { window };
         let encoding = window.map_or(encoding, |window| encoding.compressed(window));
         let place = self.topics.subscribe(topic, Subscriber { cursor, slot: id.slot, nth, encoding });
         self.table.set_subscription(id.slot, nth, Some(Subscription::Placed(place)));
@@ -189,6 +192,9 @@ impl<S: Service, K: Kernel> Worker<S, K> {
 
     /// Tells a subscriber that it missed something; a WebSocket that has no place for that is closed.
     pub(super) fn say_gap(&mut self, id: ConnId, encoding: Encoding, gap: &Gap) {
+        if planted(Bug::GapUnsaid) {
+            return;
+        }
         let said = encoding.gap(gap);
         self.handle(id.slot, id.serial, |desk| match (said, desk.entry.conn.phase()) {
             (Some(bytes), phase) if phase.is_subscribed() => desk.output.extend_from_slice(&bytes),
@@ -211,7 +217,7 @@ impl<S: Service, K: Kernel> Worker<S, K> {
             {
                 self.member_left(self.topics.name(place.topic).clone(), member);
             }
-            if let Some(moved) = self.topics.unsubscribe(place) {
+            if let Some(moved) = self.topics.unsubscribe(place).filter(|_| !planted(Bug::MovedNotTold)) {
                 self.table.set_subscription(moved.slot, moved.nth, Some(Subscription::Placed(place)));
             }
             self.retire(place.topic);
@@ -220,7 +226,9 @@ impl<S: Service, K: Kernel> Worker<S, K> {
 
     /// The home is told that somebody is gone of whom others know.
     fn member_left(&mut self, name: TopicName, member: Arc<Author>) {
-        self.mail_home(name, |name| TopicMail::Left { name, member });
+        if !planted(Bug::MemberKept) {
+            self.mail_home(name, |name| TopicMail::Left { name, member });
+        }
     }
 
     /// Sends to those that are held no longer.

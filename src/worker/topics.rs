@@ -7,6 +7,7 @@ use crate::error::Refused;
 use crate::http::{Field, Response};
 use crate::json::push_string;
 use crate::limits::{EVENT_SOURCE_BUSY_RETRY_MS, EVENT_SOURCE_RETRY_MS};
+use crate::planted::{Bug, planted};
 use crate::service::{Answered, AnsweredKind, ConnId, Connection, Join, Question, Reply, Service, TopicRequest, Wish};
 use crate::topic::{
     Author, Change, Cursor, Elements, Infos, Message, Presence, Publication, Read, Resolved, Since, Start, TopicName,
@@ -372,7 +373,7 @@ impl<S: Service, K: Kernel> Worker<S, K> {
 
     /// The home is told, when nobody here listens to a topic any more.
     pub(super) fn retire(&mut self, topic: u32) {
-        if let Some(name) = self.topics.retire(topic) {
+        if let Some(name) = self.topics.retire(topic).filter(|_| !planted(Bug::DetachForgotten)) {
             let from = self.index;
             self.mail_home(name, |name| TopicMail::Detach { name, from });
         }

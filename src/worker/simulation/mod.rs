@@ -8,8 +8,10 @@
 //!
 //! `THRONG_SEEDS=1000..2000 cargo test --lib simulation -- --nocapture` runs other seeds than the test's own.
 
+mod invariants;
 mod line;
 mod net;
+mod planted;
 mod publisher;
 mod reader;
 mod session;
@@ -20,7 +22,7 @@ use super::*;
 use crate::config::{Config, RuleSet, SlowReaders};
 use crate::mem::{Mailbox, Permits};
 use crate::metrics::Metrics;
-use crate::service::{Accept, Answer, Centrifugo, Connection, Decision, Message, Mounted, Request, TopicUrl};
+use crate::service::{Accept, Answer, Centrifugo, Close, Connection, Decision, Message, Mounted, Request, TopicUrl};
 use crate::sys::Wake;
 use crate::topic::{Limits, TopicName};
 use line::Scene;
@@ -33,11 +35,13 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 use std::sync::OnceLock;
 use truth::{Promise, Tally, Truth};
+use wire::At;
 
 /// What `throng serve` does with topics.
 #[derive(Debug)]
 struct Push {
     client_publish: bool,
+    net: Rc<RefCell<Net>>,
 }
 
 impl Service for Push {
@@ -55,6 +59,10 @@ impl Service for Push {
             Some(topic) if self.client_publish => connection.publish(&topic, message),
             _ => connection.close(1008, "POST instead"),
         }
+    }
+
+    fn close(&mut self, _: ConnId, (): (), close: &Close<'_>) {
+        invariants::check_close(&self.net.borrow(), close);
     }
 
     fn request(&mut self, request: &Request<'_>) -> Answer {
@@ -154,6 +162,8 @@ impl Shape {
         };
         let config = if self.hasty { hasty } else { Config::default() };
         let slow_readers = if self.skips { SlowReaders::Skip } else { SlowReaders::Disconnect };
+        // The clock may leap in the middle of a message.
+        let config = Config { message_timeout: ms(3_600_000), ..config };
         let mut topics = RuleSet::open();
         let rules = &mut topics.without_namespace;
         (rules.presence, rules.join_leave) = (self.presence, self.join_leave);
@@ -220,7 +230,8 @@ impl World {
                 shared: Arc::clone(&shared),
             };
             let listeners: Vec<Listener> = vec![kernel.listener()];
-            let service = Centrifugo::seeded(Push { client_publish: shape.client_publish }, rng.next());
+            let push = Push { client_publish: shape.client_publish, net: Rc::clone(&net) };
+            let service = Centrifugo::seeded(push, rng.next());
             Worker::new(kernel, service, setup, listeners).expect("it starts")
         };
         let workers: Vec<_> = (0..shape.workers).map(worker).collect();
@@ -266,6 +277,7 @@ impl World {
             self.rung[other] = ringing;
         }
         assert_eq!(self.shared.ports[worker].metrics.panics.read(), 0, "a handler panicked");
+        self.check_remembered(worker);
     }
 
     fn post(&mut self, worker: usize, envelope: Envelope<Mounted<()>>) {
@@ -324,17 +336,7 @@ impl World {
         let until = self.net.borrow().now + patience_ms;
         for round in 0.. {
             assert!(round < 20_000, "it does not come to rest: {:?}", self.spinning());
-            let mut moved = self.net.borrow_mut().deliver(true);
-            for client in 0..self.clients() {
-                moved |= self.client(client, true);
-            }
-            for worker in 0..self.shape.workers {
-                if self.is_runnable(worker) {
-                    self.turn(worker);
-                    moved = true;
-                }
-            }
-            if moved {
+            if self.round() {
                 continue;
             }
             let running = (0..self.shape.workers).filter(|&worker| self.running[worker]);
@@ -346,31 +348,59 @@ impl World {
         }
     }
 
+    /// Everything moves on by one step: whether something did.
+    fn round(&mut self) -> bool {
+        let mut moved = self.net.borrow_mut().deliver(true);
+        for client in 0..self.clients() {
+            moved |= self.client(client, true);
+        }
+        for worker in 0..self.shape.workers {
+            if self.is_runnable(worker) {
+                self.turn(worker);
+                moved = true;
+            }
+        }
+        moved
+    }
+
     /// The workers that have no rest.
     fn spinning(&self) -> Vec<usize> {
         (0..self.shape.workers).filter(|&worker| self.is_runnable(worker)).collect()
     }
 
-    /// Messages for every topic, a burst and then one: everybody who is still there gets them.
+    /// Messages for every topic, a burst and then one, amid which somebody leaves: everybody who is still there gets them.
     fn last_words(&mut self) {
         for messages in [4, 1] {
-            let before: Vec<_> = (0..self.shape.topics).map(|topic| self.truth.head(topic)).collect();
+            let before = self.heads();
             for topic in (0..self.shape.topics).flat_map(|topic| std::iter::repeat_n(topic, messages)) {
                 let mut scene = Scene { net: &self.net, truth: &mut self.truth, rng: &mut self.rng, calm: true };
                 self.publishers[0].publish(topic, &mut scene);
             }
+            let (rounds, leaver) = (self.rng.below(20), self.rng.below(self.readers.len() as u64));
+            (0..rounds).for_each(|_| _ = self.round());
+            let mut scene = Scene { net: &self.net, truth: &mut self.truth, rng: &mut self.rng, calm: true };
+            self.readers[leaver as usize].leave(&mut scene);
             self.calm(500);
             assert!(self.publishers.iter().all(Publisher::is_idle), "a publication was never answered");
-            let heads: Vec<_> = (0..self.shape.topics).map(|topic| self.truth.head(topic)).collect();
-            for reader in &self.readers {
-                let fresh = heads[reader.topic()] != before[reader.topic()];
-                reader.check_caught_up(&heads, fresh, &mut self.truth);
-            }
-            for session in &self.sessions {
-                session.check_caught_up(&heads, |topic| heads[topic] != before[topic], &mut self.truth);
-            }
+            self.check_caught_up(&before);
         }
         self.truth.check_holes();
+    }
+
+    fn heads(&self) -> Vec<Option<At>> {
+        (0..self.shape.topics).map(|topic| self.truth.head(topic)).collect()
+    }
+
+    /// Nobody is behind; the heads were these before.
+    fn check_caught_up(&mut self, before: &[Option<At>]) {
+        let heads = self.heads();
+        let fresh = |topic| heads[topic] != before[topic];
+        for reader in &self.readers {
+            reader.check_caught_up(&heads, fresh(reader.topic()), &mut self.truth);
+        }
+        for session in &self.sessions {
+            session.check_caught_up(&heads, fresh, &mut self.truth);
+        }
     }
 
     /// Everybody goes; nothing is left of them.
@@ -386,6 +416,8 @@ impl World {
             self.readers.iter_mut().for_each(|reader| reader.leave(&mut scene));
             self.sessions.iter_mut().for_each(|session| session.leave(&mut scene));
             self.publishers.iter_mut().for_each(|publisher| publisher.leave(&mut scene));
+            self.calm(50);
+            self.check_departed();
             self.calm(200_000);
         }
         for worker in 0..self.shape.workers {
@@ -423,6 +455,7 @@ fn run(seed: u64) -> Tally {
     let mut world = World::new(seed);
     world.storm();
     world.calm(1000);
+    world.check_caught_up(&world.heads());
     world.last_words();
     world.end();
     world.truth.tally

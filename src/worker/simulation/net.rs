@@ -170,6 +170,16 @@ impl Net {
         self.links[id].fin = true;
     }
 
+    /// Whether the client will send no more.
+    pub(super) fn is_left(&self, id: usize) -> bool {
+        self.links[id].fin || self.links[id].reset
+    }
+
+    /// Whether a worker has taken the client in, rather than sent it away in one go.
+    pub(super) fn is_watched(&self, id: usize) -> bool {
+        self.links[id].token.is_some()
+    }
+
     pub(super) fn client_reset(&mut self, id: usize) {
         let link = &mut self.links[id];
         link.reset = true;
@@ -210,6 +220,12 @@ impl Net {
             }
         }
         moved
+    }
+
+    /// Whether somebody waits to be accepted of whom the worker was told, and is not told again.
+    pub(super) fn is_awaited(&self, worker: usize) -> bool {
+        let side = &self.sides[worker];
+        !side.listener_edge && side.queue.as_ref().is_some_and(|queue| !queue.is_empty())
     }
 
     /// Whether the worker has something to wake up for.

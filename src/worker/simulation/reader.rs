@@ -67,13 +67,16 @@ pub(super) struct Reader {
     head_only: bool,
     next_ms: u64,
     publishes: bool,
+    /// Pings sent on this connection, and the last that was answered.
+    pings: (u8, u8),
 }
 
 impl Reader {
     pub(super) fn new(name: usize, transport: Transport, topic: usize, publishes: bool) -> Self {
         let (line, stage, since) = (Line::default(), Stage::Out, Since::Latest);
         let (position, head, limit, head_only, next_ms) = (None, None, None, false, 0);
-        Self { name, transport, topic, line, stage, since, position, head, limit, head_only, next_ms, publishes }
+        let pings = (0, 0);
+        Self { name, transport, topic, line, stage, since, position, head, limit, head_only, next_ms, publishes, pings }
     }
 
     pub(super) fn topic(&self) -> usize {
@@ -105,6 +108,9 @@ impl Reader {
         if came != Came::Nothing {
             while self.take(scene) {}
         }
+        if came == Came::End {
+            self.check_end(scene);
+        }
         if matches!(came, Came::End | Came::Reset) {
             self.out(scene);
         }
@@ -119,11 +125,22 @@ impl Reader {
         }
         match scene.rng.below(200) {
             0 if is_websocket => wire::put_frame(&mut self.line.out, 8, &1000_u16.to_be_bytes()),
-            1 if is_websocket => wire::put_frame(&mut self.line.out, 9, b"p"),
+            1 if is_websocket => {
+                self.pings.0 = self.pings.0.wrapping_add(1);
+                wire::put_frame(&mut self.line.out, 9, &[self.pings.0]);
+            }
             2 => self.line.half_close(scene),
             3 => self.leave(scene),
             _ => {}
         }
+    }
+
+    /// The server has ended its direction: whoever asked, and was not sent away at the door, has its answer. (Between two
+    /// polls a connection may end at any time.)
+    fn check_end(&self, scene: &Scene<'_>) {
+        let is_asking = self.stage == Stage::Asking && !self.transport.is_poll() && self.line.out.is_empty();
+        let is_in = self.line.link.is_some_and(|link| scene.net.borrow().is_watched(link));
+        assert!(!(is_asking && is_in), "{}: was sent away without a word", self.who());
     }
 
     /// The connection is over; it comes back soon, or at once.
@@ -260,6 +277,7 @@ impl Reader {
     fn started(&mut self, start: At, scene: &mut Scene<'_>) {
         let who = self.who();
         scene.truth.tally.streams += 1;
+        self.pings = (0, 0);
         scene.truth.exists(self.topic, start, &who);
         self.stage = match &self.since {
             Since::Own(at) if *at == start => {
@@ -392,7 +410,7 @@ impl Reader {
             }
             (8, _) => self.closed(&payload, scene),
             (9, _) => wire::put_frame(&mut self.line.out, 10, &payload),
-            (10, _) => {}
+            (10, _) => self.pings.1 = payload[0],
             _ => panic!("{}: a frame with opcode {opcode}", self.who()),
         }
     }
@@ -442,6 +460,7 @@ impl Reader {
                 };
                 let behind = head.is_some_and(is_behind);
                 assert!(!behind, "{who}: left behind at {position}, the head is {head:?}");
+                assert_eq!(self.pings.0, self.pings.1, "{who}: its last ping was not answered");
                 truth.exists(self.topic, position, &who);
                 truth.tally.caught_up += 1;
             }
