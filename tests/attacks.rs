@@ -2,13 +2,16 @@
 //! same worker is served meanwhile, and afterwards everything is as it was before (`Siege::lift`).
 //!
 //! Limits are those of production. Timeouts are shorter where a test has to see them pass; crowds are as large as 20,000
-//! descriptors on either side allow.
+//! descriptors on either side allow, and a tenth of that in builds without optimisation (`crowd_of`).
+//!
+//! What each measured is seen with `cargo test --profile optimised --test attacks -- --nocapture`.
 #![cfg(feature = "cli")] // There is no binary without it.
 
 mod support;
 
-use std::fs;
-use std::io::Read;
+use std::io::Write;
+use std::net::Shutdown;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 use support::*;
@@ -21,9 +24,9 @@ const MIB: u64 = 1 << 20;
 // Announced, and never sent.
 
 #[test]
-fn lengths_announced_on_ten_thousand_connections_take_no_memory() {
-    const CROWD: usize = 10_000;
-    // 640 MB in all.
+fn lengths_announced_and_not_sent_take_no_memory() {
+    const CROWD: usize = crowd_of(10_000);
+    // 64 KiB by each, 640 MB in all.
     let announced = |n| match n % 3 {
         0 => [upgrade().bytes(), frame(BINARY, "").announcing(65_536).bytes()].concat(),
         1 => plain("").line("POST /topics/t HTTP/1.1").with("Content-Length: 65536").bytes(),
@@ -38,21 +41,85 @@ fn lengths_announced_on_ten_thousand_connections_take_no_memory() {
     let crowd = siege.crowd(CROWD, announced);
     siege.server.until_connections(CROWD as f64.., PATIENCE);
     let mapped = siege.server.mapped_bytes() - mapped;
-    assert!(mapped < 64 * MIB, "{mapped} bytes of address space for what was only announced");
+    assert!(mapped < CROWD as u64 * 6400, "{mapped} bytes of address space for what was only announced");
     drop(crowd);
     siege.lift(CROWD as u64 * UNFINISHED_BYTES_MAX);
 }
 
+/// Lengths at and beside the edges of the three forms (RFC 6455, section 5.2), of what a message may have, and of what fits
+/// 31, 32 and 63 bits.
+fn lengths_at_every_edge() -> impl Iterator<Item = u64> {
+    [0, 126, 1 << 16, 1 << 31, 1 << 32, 1 << 63].into_iter().flat_map(|edge: u64| {
+        // Those before 0 are the last that there are.
+        (0..4).map(move |n| edge.wrapping_sub(2).wrapping_add(n))
+    })
+}
+
 #[test]
-fn endless_fragments_on_fifty_connections_hold_no_more_than_their_messages() {
-    const CROWD: usize = 25; // of each kind
-    // 50 connections every 20 ms: 250,000 fragments a second is what a build without optimisation looks at.
-    const BATCH: usize = 100;
-    let siege = Siege::lay("--max-message 8192 --close-timeout 0.2");
-    let over = Instant::now() + millis(3000);
+fn lengths_at_and_around_every_edge_are_taken_or_refused_by_the_letter() {
+    const MESSAGE_MAX: u64 = 65_536;
+    let siege = Siege::lay("");
+    let mut refused = 0;
+    let cases = lengths_at_every_edge().flat_map(|len| [7, 16, 64].map(|bits| (len, bits)));
+    let cases = cases.filter(|&(len, bits)| bits == 64 || len < if bits == 7 { 126 } else { 1 << 16 });
+    for ((len, bits), opcode) in cases.flat_map(|case| [CONTINUATION, TEXT, BINARY, PING].map(|opcode| (case, opcode)))
+    {
+        let (before, max) = match opcode {
+            CONTINUATION => (text("x").unfinished().bytes(), MESSAGE_MAX - 1),
+            PING => (Vec::new(), 125),
+            _ => (Vec::new(), MESSAGE_MAX),
+        };
+        let is_shortest = bits
+            == if len < 126 {
+                7
+            } else if len < 1 << 16 {
+                16
+            } else {
+                64
+            };
+        let code = match len {
+            _ if !is_shortest || len >= 1 << 63 => Some(1002),
+            _ if len > max => Some(if opcode == PING { 1002 } else { 1009 }),
+            _ => None,
+        };
+        let header = frame(opcode, "").announcing(len).length_in(bits).bytes();
+        for cut in [Cut::Whole, Cut::ByteByByte] {
+            let mut peer = siege.server.websocket();
+            peer.send(&before);
+            if let Some(code) = code {
+                // By the header alone.
+                peer.send_cut(&header, cut);
+                assert!(!peer.expect_close(code).is_empty(), "{len} in {bits} bits, opcode {opcode:X}");
+                peer.expect_eof();
+                refused += 1;
+                continue;
+            }
+            let payload = vec![b'x'; len as usize];
+            let whole = frame(opcode, &payload).bytes();
+            peer.send_cut(&whole[..header.len()], cut);
+            peer.send(&whole[header.len()..]);
+            match opcode {
+                CONTINUATION => peer.expect(TEXT, [b"x", &payload[..]].concat()),
+                PING => peer.expect(PONG, &payload),
+                _ => peer.expect(opcode, &payload),
+            }
+        }
+    }
+    assert_eq!(siege.server.metric("throng_violations_total"), f64::from(refused));
+    siege.lift(MIB);
+}
+
+#[test]
+fn endless_fragments_hold_no_more_than_their_messages() {
+    const CROWD: usize = crowd_of(50).div_ceil(2); // of each kind
+    // Of each connection, every 20 ms.
+    const BATCH: usize = crowd_of(5000);
+    let siege = Siege::lay("--close-timeout 0.2");
+    let over = AtomicBool::new(false);
     thread::scope(|scope| {
         for payload in ["", "x"] {
             let (server, batch) = (&siege.server, frame(CONTINUATION, payload).unfinished().bytes().repeat(BATCH));
+            let over = &over;
             let begin = move || {
                 let mut peer = server.websocket();
                 peer.send(text(payload).unfinished().bytes());
@@ -60,7 +127,7 @@ fn endless_fragments_on_fifty_connections_hold_no_more_than_their_messages() {
             };
             scope.spawn(move || {
                 let mut peers: Vec<Raw> = (0..CROWD).map(|_| begin()).collect();
-                while Instant::now() < over {
+                while !over.load(Ordering::Relaxed) {
                     for peer in &mut peers {
                         if peer.try_send(&batch).is_err() {
                             *peer = begin();
@@ -70,17 +137,23 @@ fn endless_fragments_on_fifty_connections_hold_no_more_than_their_messages() {
                 }
             });
         }
+        // Those of one byte add up; empty ones go on for ever, and cost what their bytes cost.
+        let ended = || siege.server.metric("throng_violations_total{reason=\"message_too_big\"}");
+        let until = Instant::now() + millis(20_000);
+        while ended() < CROWD as f64 && Instant::now() < until {
+            thread::sleep(millis(50));
+        }
+        over.store(true, Ordering::Relaxed);
+        assert!(ended() >= CROWD as f64, "{} messages were ended", ended());
     });
-    // Those of one byte add up; empty ones go on for ever, and cost what their bytes cost.
-    assert!(siege.server.metric("throng_violations_total{reason=\"message_too_big\"}") >= CROWD as f64);
-    siege.lift(2 * CROWD as u64 * 2 * 8192);
+    siege.lift(2 * CROWD as u64 * 2 * 65_536);
 }
 
 // Heads and bodies.
 
 #[test]
 fn heads_of_20_mb_are_given_up_at_16_kib() {
-    const CROWD: usize = 30; // 600 MB in all
+    const CROWD: usize = crowd_of(30); // 600 MB in all
     let line = [b"GET /", &[b'a'; 20_000_000][..]].concat();
     let fields = [&plain("/").bytes()[..20], &b"A: b\r\n".repeat(20_000_000 / 6)[..]].concat();
     let siege = Siege::lay("");
@@ -95,8 +168,9 @@ fn heads_of_20_mb_are_given_up_at_16_kib() {
 
 #[test]
 fn heads_of_two_thousand_fields_are_refused() {
-    const CROWD: usize = 300;
-    let siege = Siege::lay("");
+    const CROWD: usize = crowd_of(1000);
+    // Asking all of them whether they were reset takes a while.
+    let siege = Siege::lay("--close-timeout 30");
     let mut crowd = siege.crowd(CROWD, |_| [&upgrade().bytes()[..20], &b"A:b\r\n".repeat(2000), b"\r\n"].concat());
     for peer in &mut crowd {
         assert_eq!((peer.response().status, peer.was_reset()), (431, false));
@@ -107,8 +181,8 @@ fn heads_of_two_thousand_fields_are_refused() {
 }
 
 #[test]
-fn heads_and_bodies_that_trickle_on_a_thousand_connections_are_ended_in_time() {
-    const CROWD: usize = 1000;
+fn heads_and_bodies_that_trickle_are_ended_in_time() {
+    const CROWD: usize = crowd_of(5000);
     let siege = Siege::lay("--head-timeout 1 --close-timeout 1");
     let post = plain("").line("POST /topics/t HTTP/1.1").with("Content-Length: 60000").bytes();
     let mut crowd = siege.crowd(CROWD, |n| if n % 2 == 0 { upgrade().bytes()[..50].to_vec() } else { post.clone() });
@@ -129,19 +203,19 @@ fn heads_and_bodies_that_trickle_on_a_thousand_connections_are_ended_in_time() {
 
 #[test]
 fn a_head_byte_by_byte_costs_no_more_a_byte_the_longer_it_is() {
-    const CROWD: usize = 8;
+    const CROWD: usize = crowd_of(10);
     let siege = Siege::lay("--head-timeout 60");
     // CPU a byte of heads of that length, in seconds.
     let cost = |length: usize| {
         let head = upgrade().padded_to(length).bytes();
         let mut crowd = siege.crowd(CROWD, |_| Vec::new());
-        let before = cpu_of_threads(siege.server.pid());
+        let before = siege.server.cpu_seconds();
         for byte in head {
             crowd.iter_mut().for_each(|peer| peer.send([byte]));
             thread::sleep(Duration::from_micros(20));
         }
         crowd.iter_mut().for_each(|peer| assert_eq!(peer.head().status, 101));
-        (cpu_of_threads(siege.server.pid()) - before) / (length * CROWD) as f64
+        (siege.server.cpu_seconds() - before) / (length * CROWD) as f64
     };
     let (short, long) = (cost(2048), cost(16_384));
     println!("{:.1} and {:.1} us a byte", short * 1e6, long * 1e6);
@@ -150,18 +224,9 @@ fn a_head_byte_by_byte_costs_no_more_a_byte_the_longer_it_is() {
     siege.lift(MIB);
 }
 
-/// CPU time of a process, in seconds, to the nanosecond (Documentation/scheduler/sched-stats.rst).
-fn cpu_of_threads(pid: u32) -> f64 {
-    let threads = fs::read_dir(format!("/proc/{pid}/task")).unwrap();
-    let spent = threads.map(|thread| {
-        let stat = fs::read_to_string(thread.unwrap().path().join("schedstat")).unwrap();
-        stat.split(' ').next().unwrap().parse::<f64>().unwrap() / 1e9
-    });
-    spent.sum()
-}
-
 #[test]
 fn keys_of_publications_are_remembered_only_if_they_are_short() {
+    const KEYS: usize = crowd_of(5000);
     let siege = Siege::lay("");
     let mut publisher = siege.server.connect();
     let mut publish = |key: &[u8]| {
@@ -172,13 +237,13 @@ fn keys_of_publications_are_remembered_only_if_they_are_short() {
     for refused in [&[b'x'; 256][..], &[b'x'; 16_000], b"caf\xE9"] {
         assert_eq!(publish(refused), 400);
     }
-    for n in 0..5000 {
+    for n in 0..KEYS {
         assert_eq!(publish(format!("{n:0255}").as_bytes()), 200);
     }
-    assert_eq!(siege.server.metric("throng_published_total"), 5000.0);
+    assert_eq!(siege.server.metric("throng_published_total"), KEYS as f64);
     drop(publisher);
     // For five minutes.
-    siege.lift(4 * MIB);
+    siege.lift(KEYS as u64 * 600 + MIB);
 }
 
 // Silence.
@@ -192,52 +257,84 @@ fn silence_is_ended(crowd: usize, flags: &str, metric: &str, bytes: impl Fn(usiz
     siege.server.websocket().echo("hello");
     eventually("everybody is told", millis(20_000), || siege.server.metric(metric) >= crowd as f64);
     siege.server.until_connections(..=2.0, PATIENCE);
-    siege.is_calm(millis(500));
     drop(peers);
     siege.lift(crowd as u64 * UNFINISHED_BYTES_MAX);
 }
 
 #[test]
-fn ten_thousand_silent_connections_are_ended() {
+fn silent_connections_are_ended() {
     let told = "throng_refused_total{reason=\"head_timeout\"}";
-    silence_is_ended(10_000, "--head-timeout 1 --close-timeout 0.5", told, |_| Vec::new());
+    silence_is_ended(crowd_of(10_000), "--head-timeout 1 --close-timeout 0.2", told, |_| Vec::new());
 }
 
 #[test]
-fn five_thousand_that_never_finish_the_handshake_are_ended() {
+fn handshakes_that_are_never_finished_are_ended() {
     let (head, told) = (upgrade().bytes(), "throng_refused_total{reason=\"head_timeout\"}");
     let cut = |n| head[..1 + n % (head.len() - 1)].to_vec();
-    silence_is_ended(5000, "--head-timeout 1 --close-timeout 0.5", told, cut);
+    silence_is_ended(crowd_of(5000), "--head-timeout 1 --close-timeout 0.2", told, cut);
 }
 
 #[test]
-fn ten_thousand_silent_websockets_are_ended() {
+fn silent_websockets_are_ended() {
     let told = "throng_closed_total{reason=\"ping_timeout\"}";
-    silence_is_ended(10_000, "--ping-interval 1 --pong-timeout 1", told, |_| upgrade().bytes());
+    silence_is_ended(crowd_of(10_000), "--ping-interval 1 --pong-timeout 0.5", told, |_| upgrade().bytes());
 }
 
 // Questions whose answers nobody reads.
 
+/// What becomes of whoever floods.
+#[derive(Debug, PartialEq, Eq)]
+enum Fate {
+    /// Everything was taken, and what came behind it answered.
+    Served,
+    Closed(u16),
+    Dropped,
+}
+
+/// Sends `frames` so many times and then a text, and reads nothing before all is sent or no more is taken; what comes
+/// back then is `answers`, and what becomes of it.
+#[track_caller]
+fn flood(peer: &mut Raw, frames: &[u8], times: usize, answers: u8) -> Fate {
+    let (mut asking, sent) = (peer.stream().try_clone().unwrap(), AtomicUsize::new(0));
+    let sent = &sent;
+    thread::scope(|scope| {
+        let asked = scope.spawn(move || {
+            (0..times).try_for_each(|_| {
+                sent.fetch_add(1, Ordering::Relaxed);
+                asking.write_all(frames)
+            })?;
+            asking.write_all(&text("behind them").bytes())
+        });
+        let mut before = 0;
+        while !asked.is_finished() && before != sent.load(Ordering::Relaxed) {
+            before = sent.load(Ordering::Relaxed);
+            thread::sleep(millis(500));
+        }
+        match peer.frame_behind_all(answers) {
+            Some(Received { opcode: TEXT, payload }) if payload == b"behind them" => Fate::Served,
+            Some(Received { opcode: CLOSE, payload }) => Fate::Closed(u16::from_be_bytes([payload[0], payload[1]])),
+            Some(other) => panic!("nobody asked for {other:?}"),
+            None => Fate::Dropped,
+        }
+    })
+}
+
 #[test]
-fn a_million_pings_without_reading_cost_one_pong() {
-    let siege = Siege::lay("--write-timeout 2");
+fn pings_without_reading_cost_one_pong() {
+    const BATCHES: usize = crowd_of(100);
+    let siege = Siege::lay("--control-rate 0");
     // Their pongs are small: the kernel takes as many as it can, the latest follows when there is room.
     let mut peer = siege.server.websocket();
-    let asking = peer.stream().try_clone().unwrap();
-    let pings = frame(PING, "").bytes().repeat(10_000);
-    let asked = thread::spawn(move || (0..100).try_for_each(|_| std::io::Write::write_all(&mut &asking, &pings)));
-    thread::sleep(millis(1500));
-    let (mut pongs, mut chunk) = (0, [0; 65_536]);
-    let mut stream = peer.stream();
-    while !asked.is_finished() || pongs == 0 {
-        let count = stream.read(&mut chunk).unwrap();
-        assert!(chunk[..count].iter().enumerate().all(|(n, byte)| *byte == [0x8A, 0][(pongs + n) % 2]));
-        pongs += count;
-    }
-    asked.join().unwrap().expect("reading goes on once the answers are read");
-    peer.send(close(1000, "").bytes());
+    let fate = flood(&mut peer, &frame(PING, "").bytes().repeat(10_000), BATCHES, PONG);
+    assert_eq!(fate, Fate::Served);
     drop(peer);
-    // These do not fit: of those that wait only the latest is kept, and once the time is up the connection is reset.
+    siege.lift(MIB);
+}
+
+#[test]
+fn large_pings_whose_pongs_nobody_reads_end_in_a_reset() {
+    let siege = Siege::lay("--write-timeout 1 --control-rate 0");
+    // More than the kernel takes: of the pongs that wait only the latest is kept, and once the time is up that is the end.
     let mut peer = siege.server.websocket();
     let pings = frame(PING, "x".repeat(125)).bytes().repeat(1000);
     let _ = (0..1000).try_for_each(|_| peer.try_send(&pings));
@@ -248,22 +345,116 @@ fn a_million_pings_without_reading_cost_one_pong() {
 }
 
 #[test]
-fn a_million_unsolicited_pongs_are_ignored() {
-    let siege = Siege::lay("");
+fn unsolicited_pongs_are_ignored() {
+    const BATCHES: usize = crowd_of(100);
+    let siege = Siege::lay("--control-rate 0");
     let mut peer = siege.server.websocket();
     let pongs = [frame(PONG, ""), frame(PONG, "never asked")].map(|pong| pong.bytes()).concat().repeat(5000);
-    (0..100).for_each(|_| peer.send(&pongs));
-    peer.echo("still here");
-    assert_eq!(siege.server.metric("throng_pongs_received_total"), 1e6);
+    let fate = flood(&mut peer, &pongs, BATCHES, PONG);
+    let counted = siege.server.metric("throng_pongs_received_total");
+    assert_eq!((fate, counted), (Fate::Served, BATCHES as f64 * 1e4));
     drop(peer);
     siege.lift(MIB);
 }
 
 #[test]
+fn floods_are_held_back_and_then_closed() {
+    const CROWD: usize = crowd_of(50).div_ceil(4); // of each kind
+    let siege = Siege::lay("--message-rate 1000 --byte-rate 100000");
+    let (server, requests) = (&siege.server, plain("/healthz").bytes().repeat(100));
+    let kinds: [(Vec<u8>, u16); 4] = [
+        (frame(PING, "").bytes().repeat(1000), 1008),
+        (frame(PONG, "x").bytes().repeat(1000), 1008),
+        (text("x").bytes().repeat(1000), 1008),
+        (frame(CONTINUATION, "").unfinished().bytes().repeat(1000), 1008),
+    ];
+    thread::scope(|scope| {
+        for (frames, code) in kinds.iter().flat_map(|kind| std::iter::repeat_n(kind, CROWD)) {
+            scope.spawn(move || {
+                let mut peer = server.websocket();
+                if frames[0] == CONTINUATION {
+                    peer.send(text("").unfinished().bytes());
+                }
+                let mut writing = peer.stream().try_clone().unwrap();
+                // It sends whenever it may, until nobody takes it any more, and reads whatever comes.
+                let writer = scope.spawn(move || while writing.write_all(frames).is_ok() {});
+                let closed = loop {
+                    match peer.frame_within(millis(40_000)) {
+                        Some(Received { opcode: CLOSE, payload }) => {
+                            break u16::from_be_bytes([payload[0], payload[1]]);
+                        }
+                        Some(_) => {}
+                        None => panic!("it was not closed"),
+                    }
+                };
+                assert_eq!(closed, *code);
+                let _ = peer.stream().shutdown(Shutdown::Both);
+                writer.join().unwrap();
+            });
+        }
+        scope.spawn(|| {
+            let mut peer = server.connect();
+            loop {
+                peer.send(&requests);
+                for _ in 0..100 {
+                    let answer = peer.response();
+                    if answer.status != 200 {
+                        return assert_eq!((answer.status, &*answer.problem()["code"]), (429, "flood"));
+                    }
+                }
+            }
+        });
+    });
+    assert_eq!(siege.server.metric("throng_violations_total{reason=\"flood\"}"), 4.0 * CROWD as f64);
+    assert!(siege.server.metric("throng_throttled_total") >= 4.0 * CROWD as f64);
+    siege.lift(16 * MIB);
+}
+
+#[test]
+fn messages_that_are_never_finished_are_ended_in_time() {
+    const CROWD: usize = crowd_of(1000);
+    let siege = Siege::lay("--message-timeout 1.5 --ping-interval 1");
+    let begun = frame(BINARY, vec![0; 30_000]).announcing(60_000).bytes();
+    let mut peers = siege.crowd(CROWD, |_| [&upgrade().bytes()[..], &begun].concat());
+    // They answer each ping between their bytes, if that is possible: in the middle of a frame it is not.
+    let since = Instant::now();
+    eventually("all were told", millis(20_000), || {
+        peers.iter_mut().for_each(|peer| drop(peer.try_send([0; 10])));
+        siege.server.metric("throng_violations_total{reason=\"message_timeout\"}") == CROWD as f64
+    });
+    assert!(since.elapsed() >= millis(500), "{:?}", since.elapsed());
+    drop(peers);
+    siege.lift(CROWD as u64 * 80_000);
+}
+
+#[test]
+fn when_memory_is_short_those_who_hold_most_go() {
+    const CROWD: usize = crowd_of(300);
+    // Three times what there is.
+    let budget = CROWD * 300_000;
+    let siege = Siege::lay(&format!("--max-message 1000000 --max-memory {}", budget + 16 * 1_048_576));
+    // Others are in the middle of a message, too, but of a small one.
+    let small =
+        siege.crowd(20, |_| [&upgrade().bytes()[..], &frame(BINARY, vec![0; 500]).announcing(1000).bytes()].concat());
+    let begun = frame(BINARY, vec![0; 900_000]).announcing(1_000_000).bytes();
+    let greedy = siege.crowd(CROWD, |_| [&upgrade().bytes()[..], &begun].concat());
+    let shed = || siege.server.metric("throng_shed_total");
+    eventually("enough were reset", PATIENCE, || shed() >= CROWD as f64 / 3.0);
+    assert!(shed() < CROWD as f64 + 1.0);
+    for mut peer in small {
+        peer.head();
+        peer.send([0; 500]);
+        assert_eq!(peer.frame().payload.len(), 1000, "who holds little is left alone");
+    }
+    drop(greedy);
+    siege.lift((budget as u64 + 16 * MIB) * 3 / 2);
+}
+
+#[test]
 fn answers_that_nobody_reads_wait_within_bounds() {
     // Of each kind. What is written to a session, up to a MiB, takes a build without optimisation 150 ms.
-    const CROWD: usize = 4;
-    let siege = Siege::lay("--write-timeout 2");
+    const CROWD: usize = crowd_of(20);
+    let siege = Siege::lay("--write-timeout 1.5");
     let mut publisher = siege.server.connect();
     let message = "x".repeat(20_000);
     for _ in 0..10 {
@@ -276,7 +467,7 @@ fn answers_that_nobody_reads_wait_within_bounds() {
     let ask = "{\"id\":3,\"history\":{\"channel\":\"big\",\"limit\":300}}\n".repeat(1000);
     let session = upgrade().line("GET /connection/websocket HTTP/1.1").bytes();
     let commands = [session, text("{\"id\":1,\"connect\":{}}").bytes(), text(&ask).bytes().repeat(10)].concat();
-    // 200 KB for each request and command: 8 GB are asked for.
+    // 200 KB for each request and command.
     let crowd = siege.crowd(2 * CROWD, |n| if n % 2 == 0 { polls.clone() } else { commands.clone() });
     siege.server.until_connections(2.0 * CROWD as f64.., millis(1500));
     siege.server.until_connections(..=2.0, PATIENCE);
@@ -359,9 +550,9 @@ fn a_server_with_few_descriptors_stays_calm_and_serves_again_within_a_second() {
     let crowd = siege.crowd(200, |_| upgrade().bytes());
     thread::sleep(millis(300));
     let before = siege.server.cpu_seconds();
-    thread::sleep(millis(2000));
+    thread::sleep(millis(1000));
     let used = siege.server.cpu_seconds() - before;
-    assert!(used <= 0.1, "{used} s of CPU in 2 s: more than 5 % of a core");
+    assert!(used <= 0.05, "{used} s of CPU in a second: more than 5 % of a core");
     drop(crowd);
     eventually("it serves again", millis(1000), || {
         let mut next = siege.server.connect();

@@ -217,51 +217,79 @@ fn a_compressed_message_in_fragments_with_pings_between_is_whole_however_it_is_c
     peer.raw.expect_close(1002);
 }
 
-/// 256 MiB in 261 KB, to a server that takes messages of 1 MiB.
-#[test]
-fn a_bomb_is_1009_as_soon_as_the_limit_is_passed() {
-    let server = Throng::start("--echo --compression --max-message 1048576");
-    // A stream may be made of equal parts.
+/// What a client's messages go to: an echo, a topic, a session of Centrifugo's protocol.
+const TARGETS: [&str; 3] = ["/", "/topics/t", "/connection/websocket"];
+
+/// So many MiB of zeros, compressed: a stream may be made of equal parts.
+fn bomb(mib: usize) -> Vec<u8> {
     let part = pack_with(&mut Compress::new(Compression::new(9), false), &vec![0; 1 << 20]);
-    let bomb = vec![&part[..]; 256].join(&TAIL[..]);
-    assert!((255_000..280_000).contains(&bomb.len()), "{}", bomb.len());
-    let mut innocent = server.websocket();
-    innocent.echo("before");
-    let before = server.resident_bytes();
-    for round in 0..10 {
-        let mut peer = Peer::open(&server, "/", OFFER);
-        if round % 2 == 0 {
-            peer.raw.send(frame(BINARY, &bomb).reserved(0x40).bytes());
-        } else {
-            let mut parts: Vec<_> = bomb.chunks(10_000).map(|part| frame(CONTINUATION, part).unfinished()).collect();
-            parts[0] = frame(BINARY, &bomb[..10_000]).reserved(0x40).unfinished();
-            parts.push(frame(CONTINUATION, ""));
-            peer.raw.send(wire(&parts));
-        }
-        peer.raw.expect_close(1009);
-        peer.raw.expect_eof();
-        innocent.echo("still here");
+    vec![&part[..]; mib].join(&TAIL[..])
+}
+
+/// A compressed message, in one frame or in fragments of so many bytes.
+fn in_fragments(opcode: u8, packed: &[u8], length: usize) -> Vec<u8> {
+    let mut frames: Vec<_> = packed.chunks(length).map(|part| frame(CONTINUATION, part).unfinished()).collect();
+    frames[0] = frame(opcode, &packed[..length.min(packed.len())]).reserved(0x40).unfinished();
+    frames.push(frame(CONTINUATION, ""));
+    if packed.len() <= length { frame(opcode, packed).reserved(0x40).bytes() } else { wire(&frames) }
+}
+
+/// A crowd sends the same bomb at once, each to one of the targets, whole or in fragments, and each is told so.
+#[track_caller]
+fn bombs_are_1009(siege: &Siege, bomb: &[u8]) {
+    let ways: Vec<Vec<u8>> = [usize::MAX, 10_000, 1000].map(|length| in_fragments(BINARY, bomb, length)).into();
+    let head = |target| {
+        let head = upgrade().line(format!("GET {target} HTTP/1.1"));
+        head.with("Sec-WebSocket-Extensions: permessage-deflate").bytes()
+    };
+    let mut crowd = siege.crowd(crowd_of(90), |n| [head(TARGETS[n % 3]), ways[n / 3 % 3].clone()].concat());
+    for peer in &mut crowd {
+        let answer = peer.head();
+        assert!(answer.status == 101 && answer.field("Sec-WebSocket-Extensions").is_some(), "{answer:?}");
+        peer.expect_close(1009);
+        peer.expect_eof();
     }
-    let grown = server.resident_bytes().saturating_sub(before);
-    assert!(grown < 24 << 20, "{grown} bytes");
-    // At the limit of production what is compressed is too long by itself.
-    let server = Throng::start("--echo --compression");
-    let mut peer = Peer::open(&server, "/", OFFER);
-    peer.raw.send(frame(BINARY, "").announcing(bomb.len() as u64).reserved(0x40).bytes());
-    peer.raw.expect_close(1009);
+}
+
+#[test]
+fn a_bomb_of_256_mib_in_261_kb_is_1009_as_soon_as_the_limit_is_passed() {
+    let bomb = bomb(256);
+    assert!((255_000..280_000).contains(&bomb.len()), "{}", bomb.len());
+    let siege = Siege::lay("--compression --max-message 1048576");
+    bombs_are_1009(&siege, &bomb);
+    // What they have sent, and what came of one of them.
+    siege.lift(crowd_of(90) as u64 * 300_000 + (8 << 20));
+}
+
+#[test]
+fn at_the_limit_of_production_a_bomb_is_1009_too() {
+    let siege = Siege::lay("--compression");
+    // 63 MiB in less than a message may have, and what is too long as it comes.
+    let [small, large] = [63, 256].map(bomb);
+    assert!(small.len() < 65_536, "{}", small.len());
+    bombs_are_1009(&siege, &small);
+    bombs_are_1009(&siege, &large);
+    siege.lift(crowd_of(90) as u64 * 150_000 + (2 << 20));
 }
 
 #[test]
 fn a_message_of_the_largest_size_passes_and_one_byte_more_does_not() {
-    let server = Throng::start("--echo --compression");
+    let siege = Siege::lay("--compression --client-publish");
     for (message, packs) in [(vec![b'x'; 65_537], true), (noise(65_537), false)] {
-        let mut peer = Peer::open(&server, "/", OFFER);
-        peer.say(BINARY, &message[..65_536]);
-        peer.expect(BINARY, &message[..65_536], packs);
-        peer.say(BINARY, &message);
-        peer.raw.expect_close(1009);
-        peer.raw.expect_eof();
+        for (target, length) in TARGETS[..2].iter().flat_map(|target| [usize::MAX, 1000].map(|length| (target, length)))
+        {
+            let mut peer = Peer::open(&siege.server, target, OFFER);
+            let packed = peer.pack(&message[..65_536]);
+            peer.raw.send(in_fragments(BINARY, &packed, length));
+            peer.expect(BINARY, &message[..65_536], packs);
+            let packed = peer.pack(&message);
+            peer.raw.send(in_fragments(BINARY, &packed, length));
+            peer.raw.expect_close(1009);
+            peer.raw.expect_eof();
+        }
     }
+    // The topic's messages stay.
+    siege.lift(4 << 20);
 }
 
 #[test]
@@ -291,22 +319,30 @@ fn what_is_corrupt_or_no_text_is_1007() {
 
 #[test]
 fn random_bits_hurt_nobody() {
-    let server = Throng::start("--echo --compression");
+    const CROWD: usize = crowd_of(6000);
+    let siege = Siege::lay("--compression --client-publish");
     let mut random = Random::new();
-    let mut innocent = server.websocket();
-    for _ in 0..300 {
-        let mut payload = Peer::pack(&mut Peer::open(&server, "/", OFFER), words(500).as_bytes());
-        for _ in 0..1 + random.below(4) {
-            let at = random.below(payload.len());
-            payload[at] ^= 1 << random.below(8);
-        }
-        let mut peer = Peer::open(&server, "/", OFFER);
-        peer.raw.send(frame(BINARY, &payload).reserved(0x40).bytes());
+    let packed = pack_with(&mut Compress::new(Compression::new(6), false), words(500).as_bytes());
+    for n in 0..CROWD {
+        let payload = if n % 2 == 0 {
+            let mut payload = packed.clone();
+            for _ in 0..1 + random.below(4) {
+                let at = random.below(payload.len());
+                payload[at] ^= 1 << random.below(8);
+            }
+            payload
+        } else {
+            (0..1 + random.below(2000)).map(|_| random.below(256) as u8).collect()
+        };
+        let mut peer = Peer::open(&siege.server, TARGETS[n % 3], OFFER);
+        peer.raw.send(in_fragments(BINARY, &payload, 1 + random.below(2 * payload.len())));
         let (received, _) = peer.hear();
         let code = received.payload.get(..2).map(|code| u16::from_be_bytes([code[0], code[1]]));
-        assert!(received.opcode == BINARY || matches!(code, Some(1007 | 1009)), "{received:?}");
+        // What it happens to be is a message; a command it is not.
+        let is_taken = received.opcode == BINARY && n % 3 < 2;
+        assert!(is_taken || received.opcode == CLOSE && matches!(code, Some(1007 | 1009 | 3501)), "{received:?}");
     }
-    innocent.echo("still here");
+    siege.lift(4 << 20);
 }
 
 fn publish(server: &Throng, topic: &str, body: &str) {

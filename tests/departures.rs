@@ -6,6 +6,8 @@
 
 mod support;
 
+use socket2::SockRef;
+use std::io::Write;
 use std::net::Shutdown;
 use std::time::Instant;
 use support::*;
@@ -17,7 +19,7 @@ const MIB: u64 = 1 << 20;
 #[test]
 fn ten_thousand_closes_in_one_write_are_answered_once() {
     let siege = Siege::lay("");
-    for _ in 0..20 {
+    for _ in 0..crowd_of(20) {
         let mut peer = siege.server.websocket();
         peer.send(close(1000, "bye").bytes().repeat(10_000));
         peer.expect_close(1000);
@@ -30,8 +32,34 @@ fn ten_thousand_closes_in_one_write_are_answered_once() {
 }
 
 #[test]
+fn what_comes_behind_a_close_is_not_done() {
+    const CROWD: usize = crowd_of(200);
+    let siege = Siege::lay("--client-publish");
+    let publish = |data: &str| text(format!(r#"{{"id":2,"publish":{{"channel":"t","data":"{data}"}}}}"#));
+    let spoken: [(&str, Vec<Frame>, Frame); 2] = [
+        ("/topics/t", vec![text("in time")], text("late")),
+        ("/connection/websocket", vec![text(r#"{"id":1,"connect":{}}"#), publish("in time")], publish("late")),
+    ];
+    for (n, cut) in (0..CROWD).flat_map(|n| Cut::ALL.map(|cut| (n, cut))) {
+        let (target, before, behind) = &spoken[n % 2];
+        let mut peer = siege.server.connect();
+        peer.send(upgrade().line(format!("GET {target} HTTP/1.1")).bytes());
+        assert_eq!(peer.head().status, 101);
+        let last = [close(1000, ""), behind.clone(), close(4000, ""), behind.clone(), behind.clone().unmasked()];
+        peer.send_cut(&[wire(before), wire(&last)].concat(), cut);
+        let closed = peer.frame_behind_all(TEXT).expect("an answer to the Close");
+        assert_eq!((closed.opcode, &closed.payload[..2]), (CLOSE, &1000_u16.to_be_bytes()[..]));
+        peer.expect_end();
+    }
+    assert_eq!(siege.server.metric("throng_published_total"), 3.0 * CROWD as f64);
+    assert_eq!(siege.server.metric("throng_violations_total"), 0.0);
+    assert!(!siege.server.get("/topics/t").contains("late"));
+    siege.lift(MIB);
+}
+
+#[test]
 fn who_ignores_the_close_and_pings_on_is_dropped_in_time() {
-    const CROWD: usize = 200;
+    const CROWD: usize = crowd_of(1000);
     let siege = Siege::lay("--close-timeout 1");
     // Half of them broke the protocol, half did what the service does not allow.
     let reader = upgrade().line("GET /topics/t HTTP/1.1").bytes();
@@ -65,7 +93,7 @@ fn who_ignores_the_close_and_pings_on_is_dropped_in_time() {
 
 #[test]
 fn half_closed_connections_are_freed_wherever_they_stand() {
-    const CROWD: usize = 300;
+    const CROWD: usize = crowd_of(3000);
     let post = plain("").line("POST /topics/t HTTP/1.1").with("Content-Length: 5").bytes();
     let stages: [Vec<u8>; 10] = [
         Vec::new(),
@@ -84,9 +112,37 @@ fn half_closed_connections_are_freed_wherever_they_stand() {
     // No timeout has a part in this: all of them are 10 s and more.
     crowd.iter().for_each(|peer| drop(peer.stream().shutdown(Shutdown::Write)));
     siege.server.until_connections(..=2.0, millis(4000));
-    siege.is_calm(millis(500));
     drop(crowd);
     siege.lift(CROWD as u64 * 1536 + MIB);
+}
+
+#[test]
+fn whoever_stops_reading_holds_a_bounded_amount_and_is_reset_in_time() {
+    const CROWD: usize = crowd_of(100);
+    let siege = Siege::lay("--write-timeout 1");
+    let message = frame(BINARY, vec![7; 32_768]).bytes();
+    // How far into a message each of them is.
+    let mut crowd: Vec<(Raw, usize)> = siege.crowd(CROWD, |_| upgrade().bytes()).into_iter().map(|p| (p, 0)).collect();
+    for (peer, _) in &mut crowd {
+        assert_eq!(peer.head().status, 101);
+        SockRef::from(peer.stream()).set_recv_buffer_size(16_384).unwrap();
+        peer.stream().set_nonblocking(true).unwrap();
+    }
+    let began = Instant::now();
+    eventually("all are reset", PATIENCE, || {
+        crowd.retain_mut(|(peer, at)| match peer.stream().write(&message[*at..]) {
+            Ok(taken) => {
+                *at = (*at + taken) % message.len();
+                true
+            }
+            Err(error) => timed_out(&error),
+        });
+        crowd.is_empty()
+    });
+    assert!(began.elapsed() > millis(900), "they had no time to read: {:?}", began.elapsed());
+    assert_eq!(siege.server.metric("throng_closed_total{reason=\"write_stall\"}"), CROWD as f64);
+    // What waits when reading stops, and the message that made it so much, there and back.
+    siege.lift(CROWD as u64 * (65_536 + 3 * 32_768) + MIB);
 }
 
 #[test]
@@ -152,33 +208,38 @@ fn what_was_for_somebody_who_is_gone_reaches_nobody_else() {
 
 #[test]
 fn a_broadcast_reaches_the_others_whatever_a_crowd_does() {
-    const EACH: usize = 25;
-    let siege = Siege::lay("--write-timeout 1");
+    const EACH: usize = crowd_of(250);
+    const MESSAGES: usize = 100;
+    let siege = Siege::lay("--write-timeout 1 --close-timeout 1");
     let head = upgrade().line("GET /topics/news HTTP/1.1").bytes();
-    let [mut readers, stalled, mut resetting, half_closing, mut speaking] = [(); 5].map(|()| {
+    let [mut readers, stalled, resetting, half_closing, speaking] = [(); 5].map(|()| {
         let mut peers = siege.crowd(EACH, |_| head.clone());
         peers.iter_mut().for_each(|peer| assert_eq!(peer.head().status, 101));
         peers
     });
     let message = |n: usize| format!("{n} {}", "x".repeat(8000));
     let mut publisher = siege.server.connect();
-    for n in 0..4 * EACH {
+    let mut going = resetting.into_iter().zip(half_closing).zip(speaking);
+    let mut left = Vec::new();
+    for n in 0..MESSAGES {
         let post = plain("").line("POST /topics/news HTTP/1.1").with(format!("Content-Length: {}", message(n).len()));
         publisher.send([post.bytes(), message(n).into_bytes()].concat());
-        // Between two messages, one leaves with a reset, one half-closes, one says what it may not.
-        if let Some(peer) = resetting.pop() {
-            peer.reset();
-            half_closing[n].stream().shutdown(Shutdown::Write).unwrap();
-            speaking[n].send(text("mine").bytes());
+        // Between two messages, some leave with a reset, some half-close, some say what they may not.
+        for ((resets, half_closes), mut speaks) in going.by_ref().take(EACH.div_ceil(MESSAGES / 4)) {
+            resets.reset();
+            half_closes.stream().shutdown(Shutdown::Write).unwrap();
+            speaks.send(text("mine").bytes());
+            left.push((half_closes, speaks));
         }
         assert_eq!(publisher.answer().status, 200);
         readers.iter_mut().for_each(|peer| peer.expect(TEXT, message(n)));
     }
     drop(publisher);
     siege.server.until_connections(..=2.0 + EACH as f64, PATIENCE);
-    drop((readers, stalled, half_closing, speaking));
-    // The topic's log, and what each message is encoded to.
-    siege.lift(4 * MIB);
+    assert_eq!(left.len(), EACH);
+    drop((readers, stalled, left));
+    // The topic's log, what each message is encoded to, and the rest of one at each that stopped reading.
+    siege.lift(4 * MIB + EACH as u64 * 10_000);
 }
 
 #[test]

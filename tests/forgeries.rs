@@ -216,7 +216,8 @@ fn invalid_utf8_is_refused_wherever_it_is_split() {
     let siege = Siege::lay("");
     for bad in NOT_UTF8 {
         let payload = ["κ€😀".as_bytes(), bad, b"x"].concat();
-        for (at, then) in (0..=payload.len()).flat_map(|at| [(at, at), (at, payload.len().min(at + 1))]) {
+        // In three fragments, of whatever lengths.
+        for (at, then) in (0..=payload.len()).flat_map(|at| (at..=payload.len()).map(move |then| (at, then))) {
             let (fragments, mut peer) =
                 ((&payload[..at], &payload[at..then], &payload[then..]), siege.server.websocket());
             peer.send(wire(&[
@@ -367,6 +368,91 @@ fn no_position_breaks_out_of_the_gap_that_names_it() {
     siege.lift(1 << 20);
 }
 
+/// A token for a user, with `info` that is not compacted.
+fn token(user: &str, info: &str) -> String {
+    #[derive(serde::Serialize)]
+    struct Claims<'a> {
+        sub: &'a str,
+        info: Box<serde_json::value::RawValue>,
+    }
+    let info = serde_json::value::RawValue::from_string(info.to_owned()).unwrap();
+    let key = jsonwebtoken::EncodingKey::from_secret(SECRET.as_bytes());
+    jsonwebtoken::encode(&jsonwebtoken::Header::default(), &Claims { sub: user, info }, &key).unwrap()
+}
+
+const SECRET: &str = "secret";
+
+/// A file that has the secret of the tokens, for a test of this name.
+fn secret_file(name: &str) -> std::path::PathBuf {
+    let file = std::path::PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(name);
+    std::fs::write(&file, SECRET).unwrap();
+    file
+}
+
+#[test]
+fn nothing_breaks_out_of_the_events_of_a_session() {
+    let secret = secret_file("throng-forgeries-events");
+    let flags = "--client-publish --presence --join-leave --allow-anonymous --api-insecure --token-secret-file";
+    let siege = Siege::lay(&format!("{flags} {}", secret.display()));
+    // HTTP/1.0 has no chunks: what comes is the stream.
+    let commands = "{\"id\":1,\"connect\":{}}\n{\"id\":2,\"subscribe\":{\"channel\":\"t\",\"join_leave\":true}}";
+    let commands: String = commands.bytes().map(|byte| format!("%{byte:02X}")).collect();
+    let mut peer = siege.server.connect();
+    peer.send(plain("").line(format!("GET /connection/sse?cf_connect={commands} HTTP/1.0")).bytes());
+    let answer = peer.head();
+    assert_eq!((answer.status, answer.field("Content-Type")), (200, Some("text/event-stream")), "{answer:?}");
+    let mut seen = |kind: &str| loop {
+        let event = events(&mut peer, 1).remove(0);
+        assert_eq!((&*event.id, &*event.kind), ("", ""), "{event:?}");
+        assert!(!event.data.contains('\n'), "one line: {event:?}");
+        let reply: serde_json::Value = serde_json::from_str(&event.data).unwrap_or_else(|_| panic!("{event:?}"));
+        if let Some(push) = reply["push"].get(kind) {
+            return push.clone();
+        }
+        assert!(reply["push"].is_null() && reply["error"].is_null() || reply["push"].get("join").is_some(), "{reply}");
+    };
+    let forged = "\n\nevent: forged\r\rdata: x\r\nid: \0\n\n";
+    let json = ["{\r\n\"a\":\n\n1\r}", "[\r1,\n\n2\r\n]", "\r\n\r\n\"x\"\n\n", r#""\n\nid: forged\r\ndata: x\u0000""#];
+    let mut publisher = siege.server.connect();
+    let mut post = |target: &str, kind: &str, body: &str| {
+        let head = plain("").line(format!("POST {target} HTTP/1.1")).with(format!("Content-Type: {kind}"));
+        publisher.send([head.with(format!("Content-Length: {}", body.len())).bytes(), body.into()].concat());
+        let answer = publisher.answer();
+        assert_eq!(answer.status, 200, "{body:?}: {answer:?}");
+    };
+    for text in [forged, "\r", "\0", "\u{85}\u{2028}\u{2029}"] {
+        post("/topics/t", "text/plain", text);
+        assert_eq!(seen("pub")["data"], *text);
+    }
+    for value in json {
+        let said: serde_json::Value = serde_json::from_str(value).unwrap();
+        post("/topics/t", "application/json", value);
+        assert_eq!(seen("pub")["data"], said);
+        let tags = serde_json::json!({ forged: forged });
+        let publish = format!(r#"{{"channel":"t","tags":{tags},"data":{value}}}"#);
+        post("/api/publish", "application/json", &publish);
+        let published = seen("pub");
+        assert_eq!((&published["data"], &published["tags"]), (&said, &tags));
+        // Somebody comes, and says something, of whom all of it is said.
+        let mut client = siege.server.connect();
+        client.send(upgrade().line("GET /connection/websocket HTTP/1.1").bytes());
+        assert_eq!(client.head().status, 101);
+        let connect = serde_json::json!({"id": 1, "connect": {"token": token(forged, value), "name": forged}});
+        let subscribe = r#"{"id":2,"subscribe":{"channel":"t"}}"#;
+        let publish = format!(r#"{{"id":3,"publish":{{"channel":"t","data":{}}}}}"#, value.replace('\n', " "));
+        client.send(wire(&[text(connect.to_string()), text(subscribe), text(publish)]));
+        let joined = seen("join");
+        assert_eq!((&joined["info"]["user"], &joined["info"]["conn_info"]), (&forged.into(), &said));
+        let published = seen("pub");
+        assert_eq!((&published["data"], &published["info"]), (&said, &joined["info"]));
+        client.send(close(1000, forged).bytes());
+        assert_eq!(seen("leave")["info"], joined["info"]);
+    }
+    std::fs::remove_file(&secret).unwrap();
+    drop((peer, publisher));
+    siege.lift(2 << 20);
+}
+
 #[test]
 fn nothing_of_a_request_breaks_out_of_its_answer() {
     let siege = Siege::lay("--allow-origin *");
@@ -398,9 +484,9 @@ fn nothing_of_a_request_breaks_out_of_its_answer() {
 
 #[test]
 fn nobody_writes_lines_of_the_log() {
-    let secret = std::env::temp_dir().join(format!("throng-forgeries-{}", std::process::id()));
-    std::fs::write(&secret, "secret").unwrap();
-    let flags = format!("--log-level debug --drain 0 --allow-anonymous --token-secret-file {}", secret.display());
+    let secret = secret_file("throng-forgeries-log");
+    let flags = "--log-level debug --drain 0 --presence --client-publish --api-insecure --allow-anonymous";
+    let flags = format!("{flags} --token-secret-file {}", secret.display());
     let mut server = Throng::start(&flags);
     let forged = "\n2026-01-01T00:00:00.000Z INFO forged\r\u{1B}[2J\u{9B}31m\0\u{7F}\u{85}\u{2028}\u{202E}";
     // Where a head may have such bytes at all, and where it may not; escaped as in a URL, too.
@@ -417,10 +503,30 @@ fn nobody_writes_lines_of_the_log() {
         upgrade().with(format!("Origin: http://{escaped}")),
         upgrade().with(format!("Authorization: Bearer {escaped}")),
         plain(&format!("/api/{escaped}")).with("Connection: close"),
+        plain(&format!("/connection/sse?cf_connect={escaped}")),
+        plain(&format!("/connection/sse?cf_connect=%7B%22id%22:1,%22connect%22:%7B%22name%22:%22{escaped}%22%7D%7D")),
+        plain("/healthz").with(format!("X-Forwarded-For: {escaped}")).with(format!("Forwarded: for=\"{escaped}\"")),
+        plain("/topics/t").with(format!("Last-Event-ID: {escaped}")).with("Accept: text/event-stream"),
+        plain("/topics/t").with(format!("Authorization: apikey {escaped}")).with(format!("X-API-Key: {escaped}")),
     ] {
         let mut peer = server.connect();
         peer.send(head.bytes());
         assert!(peer.head().status >= 101);
+    }
+    for (target, body) in [
+        ("/emulation", serde_json::json!({"session": forged, "node": forged, "data": forged})),
+        ("/connection/http_stream", serde_json::json!({"id": 1, "connect": {"token": forged}})),
+        ("/connection/sse", serde_json::json!({forged: forged})),
+        ("/api/publish", serde_json::json!({"channel": forged, "data": forged})),
+        ("/api/publish", serde_json::json!({"channel": "t", "data": forged, "idempotency_key": forged})),
+        ("/api/disconnect", serde_json::json!({"user": forged, "client": forged})),
+        ("/api/subscribe", serde_json::json!({"user": forged, "channel": forged})),
+        ("/api/batch", serde_json::json!({"commands": [{forged: {}}]})),
+    ] {
+        let (mut peer, body) = (server.connect(), body.to_string());
+        let head = plain("").line(format!("POST {target} HTTP/1.1")).with("Content-Type: application/json");
+        peer.send([head.with(format!("Content-Length: {}", body.len())).bytes(), body.into()].concat());
+        assert!(peer.head().status >= 200);
     }
     // Reasons of closes may be any text, up to 123 bytes.
     let mut peer = server.websocket();
@@ -432,6 +538,8 @@ fn nobody_writes_lines_of_the_log() {
         serde_json::json!({"id": 1, "connect": {"token": format!("{}.{}.x", base64(forged), base64(forged))}}),
         serde_json::json!({"id": 1, forged: {}}),
         serde_json::json!({"id": 1, "connect": {forged: forged}, "subscribe": {"channel": forged}}),
+        serde_json::json!({"id": 1, "connect": {"token": token(forged, "{\n\n}"), "name": forged}}),
+        serde_json::json!({"id": 1, "connect": {"subs": {forged: {}}}}),
     ]
     .map(|command| command.to_string())
     .into_iter()

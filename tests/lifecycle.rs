@@ -149,7 +149,7 @@ fn a_second_signal_ends_at_once() {
 
 #[test]
 fn a_request_that_meets_the_drain_is_told_so() {
-    let mut server = Throng::start("--drain 2");
+    let mut server = Throng::start("--drain 1 --close-timeout 0.5");
     let _holds_it_open = server.websocket();
     let head = upgrade().bytes();
     let (start, rest) = head.split_at(30);
@@ -236,9 +236,9 @@ fn a_full_descriptor_table_costs_no_cpu_and_room_is_used_within_a_second() {
     let peers = crowd(&server);
     thread::sleep(millis(300));
     let before = server.cpu_seconds();
-    thread::sleep(millis(2000));
+    thread::sleep(millis(1000));
     let used = server.cpu_seconds() - before;
-    assert!(used <= 0.1, "{used} s of CPU in 2 s of being full: more than 5 % of a core");
+    assert!(used <= 0.05, "{used} s of CPU in a second of being full: more than 5 % of a core");
     drop(peers);
     serves_again(&server, millis(1000));
 }
@@ -300,14 +300,15 @@ fn shared_descriptors_are_short_for_all_workers_alike() {
 #[test]
 fn a_reset_in_the_middle_of_a_write_frees_the_place() {
     let server = Throng::start("--echo --write-timeout 60");
-    let peers: Vec<Raw> = (0..8)
-        .map(|_| {
-            let mut peer = server.websocket();
-            let stalled = flood_without_reading(&mut peer, millis(200)).expect_err("it cannot have taken everything");
-            assert!(timed_out(&stalled), "{stalled}");
-            peer
-        })
-        .collect();
+    let mut peers: Vec<Raw> = (0..8).map(|_| server.websocket()).collect();
+    thread::scope(|scope| {
+        for peer in &mut peers {
+            scope.spawn(|| {
+                let stalled = flood_without_reading(peer, millis(500)).expect_err("it cannot have taken everything");
+                assert!(timed_out(&stalled), "{stalled}");
+            });
+        }
+    });
     server.until_connections(8.0.., PATIENCE);
     peers.into_iter().for_each(Raw::reset);
     server.until_connections(..=1.0, millis(2000));

@@ -5,6 +5,7 @@ mod support;
 use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::sync::Mutex;
+use std::thread;
 use support::strange::{Strange, answer, linger, read_head};
 use support::{Outcome, Running, Server, load};
 
@@ -12,6 +13,16 @@ const SUBSCRIBERS: u64 = 60;
 const TOPICS: u64 = 3;
 const ALONE: [&str; 5] = ["ws", "sse", "poll", "centrifugo-json", "centrifugo-protobuf"];
 const MIX: &str = "ws,sse,poll,centrifugo-json,centrifugo-protobuf";
+
+/// Runs `check` for all of them at once: each waits for its runs' time to pass.
+fn at_once<T: Send>(cases: impl IntoIterator<Item = T>, check: impl Fn(T) + Sync) {
+    thread::scope(|scope| {
+        for case in cases {
+            let check = &check;
+            scope.spawn(move || check(case));
+        }
+    });
+}
 
 /// A short run in which half of the subscribers come and go.
 #[track_caller]
@@ -49,10 +60,10 @@ fn assert_exact(outcome: &Outcome, transport: &str) {
 
 #[test]
 fn whoever_comes_back_misses_nothing_over_any_transport() {
-    let Some(server) = Server::throng("--workers 4") else { return };
-    for transport in ALONE {
+    at_once(ALONE, |transport| {
+        let Some(server) = Server::throng("--workers 4") else { return };
         assert_exact(&restless(&server, transport, &[]), transport);
-    }
+    });
 }
 
 #[test]
@@ -89,8 +100,8 @@ fn whoever_stays_away_gets_all_that_was_missed() {
 #[test]
 fn what_a_gap_swallows_is_missing_and_not_lost() {
     // Nothing is kept, so whoever comes back too late is told so.
-    let Some(server) = Server::throng("--workers 2 --history-size 0") else { return };
-    for transport in ALONE.into_iter().chain([MIX]) {
+    at_once(ALONE.into_iter().chain([MIX]), |transport| {
+        let Some(server) = Server::throng("--workers 2 --history-size 0") else { return };
         let outcome = restless(&server, transport, &["--drain", "0.5"]);
         for what in ["lost", "duplicated", "reordered", "missed_by_lost_connections"] {
             assert_eq!(outcome.count(&format!("fanout.{what}")), 0, "{transport}: {}", outcome.summary);
@@ -101,7 +112,7 @@ fn what_a_gap_swallows_is_missing_and_not_lost() {
         // A poll is away after every answer; one of Centrifugo's clients is told that it may have missed something.
         let is_told = transport == "poll" || transport.contains("centrifugo");
         assert!(gaps > 0 || !is_told, "{transport}: {}", outcome.summary);
-    }
+    });
 }
 
 /// An event stream that loses every tenth message, doubles another and swaps a third with its successor.
@@ -155,11 +166,11 @@ fn what_a_careless_server_does_to_events_is_counted_exactly() {
 
 #[test]
 fn bytes_are_told_apart_from_text_and_counted_all_the_same() {
-    let Some(server) = Server::throng("--workers 2") else { return };
     let bytes = ["--publish-header", "Content-Type: application/octet-stream"];
-    for transport in ALONE {
+    at_once(ALONE, |transport| {
+        let Some(server) = Server::throng("--workers 2") else { return };
         assert_exact(&restless(&server, transport, &bytes), transport);
-    }
+    });
 }
 
 #[test]
@@ -198,29 +209,29 @@ fn what_is_published_by_centrifugos_server_api_arrives_too() {
 fn idle_sessions_streams_and_polls_stay_open() {
     let Some(server) = Server::throng("") else { return };
     let url = format!("{}/topics/quiet", server.http);
-    for transport in ["centrifugo-json", "centrifugo-protobuf"] {
-        for topic in ["quiet", "", r#"a"b\/%"#] {
-            let outcome = load(&["idle", &server.http, "--transport", transport, "--topic", topic, "--hold", "0.3"]);
-            outcome.assert_clean();
-            assert_eq!(outcome.count("connections.open_at_end"), 100, "{}", outcome.summary);
-            assert_eq!(outcome.count("connections.farewells.answered"), 100, "{}", outcome.summary);
-        }
-    }
-    for transport in ["sse", "poll"] {
-        // Polls come to their end and are asked for again.
-        let outcome = load(&["idle", &url, "--transport", transport, "--poll-wait", "1", "-c", "50", "--hold", "2.3"]);
+    let sessions = ["centrifugo-json", "centrifugo-protobuf"].map(|transport| {
+        let of = |topic| vec!["idle", &server.http, "--transport", transport, "--topic", topic, "--hold", "0.3"];
+        ["quiet", "", r#"a"b\/%"#].map(|topic| (of(topic), 100, "answered"))
+    });
+    // Polls come to their end and are asked for again.
+    let answers = ["sse", "poll"].map(|transport| {
+        let fixed = ["--poll-wait", "1", "-c", "50", "--hold", "2.3"];
+        ([&["idle", &*url, "--transport", transport], &fixed[..]].concat(), 50, "ended")
+    });
+    at_once(sessions.into_iter().flatten().chain(answers), |(arguments, count, farewell)| {
+        let outcome = load(&arguments);
         outcome.assert_clean();
-        assert_eq!(outcome.count("connections.open_at_end"), 50, "{}", outcome.summary);
-        assert_eq!(outcome.count("connections.farewells.ended"), 50, "{}", outcome.summary);
-    }
+        assert_eq!(outcome.count("connections.open_at_end"), count, "{}", outcome.summary);
+        assert_eq!(outcome.count(&format!("connections.farewells.{farewell}")), count, "{}", outcome.summary);
+    });
 }
 
 #[test]
 fn streams_and_sessions_may_be_read_slowly() {
-    let Some(server) = Server::throng("") else { return };
-    let url = format!("{}/topics/{{topic}}", server.http);
     let slowness = ["-c", "20", "--slow-share", "0.25", "--rate", "100", "--duration", "1", "--settle", "0.1"];
-    for transport in ["sse", "centrifugo-json", "centrifugo-protobuf"] {
+    at_once(["sse", "centrifugo-json", "centrifugo-protobuf"], |transport| {
+        let Some(server) = Server::throng("") else { return };
+        let url = format!("{}/topics/{{topic}}", server.http);
         let outcome = load(&[&["slow", &url, "--transport", transport], &slowness[..]].concat());
         outcome.assert_clean();
         assert_eq!((outcome.count("fanout.subscribers"), outcome.count("slow.subscribers")), (15, 5));
@@ -228,7 +239,7 @@ fn streams_and_sessions_may_be_read_slowly() {
             let [delivered, expected] = ["delivered", "expected"].map(|name| outcome.count(&format!("{who}.{name}")));
             assert_eq!(delivered, expected, "{transport}: {}", outcome.summary);
         }
-    }
+    });
 }
 
 #[test]
@@ -262,7 +273,7 @@ fn what_keeps_centrifugos_clients_out_is_told_apart() {
         (&closed.url, &[], ["closed_3501"; 2], "bad request"),
         (&closed.url, &["--token", "no.such.token"], ["closed_3500"; 2], "invalid token"),
     ];
-    for (url, more, classes, reason) in either {
+    at_once(either, |(url, more, classes, reason)| {
         for (transport, class) in ["centrifugo-json", "centrifugo-protobuf"].into_iter().zip(classes) {
             let fixed = ["-c", "9", "--hold", "0.1", "--open-timeout", "0.7", "--transport", transport];
             let outcome = load(&[&["idle", url], &fixed[..], more].concat());
@@ -274,7 +285,7 @@ fn what_keeps_centrifugos_clients_out_is_told_apart() {
                 assert!(outcome.summary.contains(&format!("{class}: {reason}")), "{}", outcome.summary);
             }
         }
-    }
+    });
 }
 
 #[test]
@@ -282,7 +293,7 @@ fn a_server_that_drains_tells_each_transport_in_its_words() {
     let Some(server) = Server::throng("--workers 2 --drain 0.5") else { return };
     let url = format!("{}/topics/{{topic}}", server.http);
     let running = Running::start(&["idle", &url, "--transport", MIX, "-c", "50", "--hold", "4"]);
-    std::thread::sleep(std::time::Duration::from_millis(1500));
+    thread::sleep(std::time::Duration::from_millis(1500));
     server.terminate();
     let outcome = running.wait();
     assert_eq!(outcome.status, 3, "{}", outcome.summary);
@@ -305,13 +316,13 @@ fn what_is_no_stream_and_no_poll_is_not_open() {
     let busy = Strange::new(|stream| answer(stream, "HTTP/1.1 503 No\r\nContent-Length: 0\r\n\r\n"));
     let half =
         Strange::new(|stream| answer(stream, "HTTP/1.1 200 OK\r\nThrong-Cursor: e-0\r\nContent-Length: 2\r\n\r\n["));
-    for transport in ["sse", "poll"] {
+    at_once(["sse", "poll"], |transport| {
         for (server, class) in [(&page, "bad_stream"), (&busy, "http_503")] {
             let outcome = idle(server, transport);
             assert_eq!(outcome.status, 3, "{}", outcome.summary);
             assert_eq!(outcome.count(&format!("connections.failures.{class}")), 6, "{}", outcome.summary);
         }
-    }
+    });
     let outcome = idle(&half, "poll");
     assert_eq!(outcome.count("connections.failures.handshake_timeout"), 6, "{}", outcome.summary);
 }

@@ -568,22 +568,31 @@ impl Raw {
         }
     }
 
+    /// Passes over any number of frames with this opcode: the first of another kind, or none at the end of the connection.
+    #[track_caller]
+    pub(crate) fn frame_behind_all(&mut self, opcode: u8) -> Option<Received> {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let mut at = 0;
+            while let Some((_, received, end)) = first_frame(&self.unread[at..]) {
+                at += end;
+                if received.opcode != opcode {
+                    self.unread.drain(..at);
+                    return Some(received);
+                }
+            }
+            self.unread.drain(..at);
+            if self.fill(deadline).is_some() {
+                return None;
+            }
+        }
+    }
+
     #[track_caller]
     fn take_any_frame(&mut self) -> Option<(bool, Received)> {
-        let (&first, &second) = (self.unread.first()?, self.unread.get(1)?);
-        assert_eq!(first & 0xB0, 0x80, "FIN and no reserved bit but the first: {first:02X}");
-        assert!(first & 0x48 != 0x48, "control frames are not compressed: {first:02X}");
-        assert_eq!(second & 0x80, 0, "a server must not mask: {second:02X}");
-        let (bits, start, len) = match second {
-            126 => (16, 4, u16::from_be_bytes(self.unread.get(2..4)?.try_into().unwrap()).into()),
-            127 => (64, 10, u64::from_be_bytes(self.unread.get(2..10)?.try_into().unwrap())),
-            short => (7, 2, short.into()),
-        };
-        assert_eq!(bits, length_bits(len), "{len} in its shortest form");
-        let end = start + len as usize;
-        let payload = self.unread.get(start..end)?.to_vec();
+        let (is_compressed, received, end) = first_frame(&self.unread)?;
         self.unread.drain(..end);
-        Some((first & 0x40 != 0, Received { opcode: first & 0x0F, payload }))
+        Some((is_compressed, received))
     }
 
     /// Reads more; an ending when there is no more. Panics at the deadline.
@@ -613,6 +622,24 @@ impl Raw {
         self.unread.extend_from_slice(&chunk[..n]);
         Ok(n)
     }
+}
+
+/// The frame at the head of `bytes`, if it is whole: whether it is compressed, the frame, and where it ends.
+#[track_caller]
+fn first_frame(bytes: &[u8]) -> Option<(bool, Received, usize)> {
+    let (&first, &second) = (bytes.first()?, bytes.get(1)?);
+    assert_eq!(first & 0xB0, 0x80, "FIN and no reserved bit but the first: {first:02X}");
+    assert!(first & 0x48 != 0x48, "control frames are not compressed: {first:02X}");
+    assert_eq!(second & 0x80, 0, "a server must not mask: {second:02X}");
+    let (bits, start, len) = match second {
+        126 => (16, 4, u16::from_be_bytes(bytes.get(2..4)?.try_into().unwrap()).into()),
+        127 => (64, 10, u64::from_be_bytes(bytes.get(2..10)?.try_into().unwrap())),
+        short => (7, 2, short.into()),
+    };
+    assert_eq!(bits, length_bits(len), "{len} in its shortest form");
+    let end = start + len as usize;
+    let payload = bytes.get(start..end)?.to_vec();
+    Some((first & 0x40 != 0, Received { opcode: first & 0x0F, payload }, end))
 }
 
 /// Whether an operation ended because its time was up.

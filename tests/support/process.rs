@@ -141,12 +141,14 @@ impl Throng {
         status.unwrap()
     }
 
-    /// CPU time used so far, in user and kernel space, in seconds.
+    /// CPU time that its threads have used so far, in seconds, to the nanosecond (Documentation/scheduler/sched-stats.rst).
     pub(crate) fn cpu_seconds(&self) -> f64 {
-        let stat = fs::read_to_string(format!("/proc/{}/stat", self.pid())).unwrap();
-        // Fields 14 and 15 (proc_pid_stat(5)), in ticks of 1/100 s; the name, field 2, may hold spaces.
-        let fields = stat.rsplit(") ").next().unwrap().split(' ').skip(11).take(2);
-        fields.map(|ticks| ticks.parse::<f64>().unwrap() / 100.0).sum()
+        let threads = fs::read_dir(format!("/proc/{}/task", self.pid())).unwrap();
+        let spent = threads.map(|thread| {
+            let stat = fs::read_to_string(thread.unwrap().path().join("schedstat")).unwrap();
+            stat.split(' ').next().unwrap().parse::<f64>().unwrap() / 1e9
+        });
+        spent.sum()
     }
 
     /// Resident memory, in bytes.

@@ -1,16 +1,46 @@
 //! A server under attack: what it was like before, somebody innocent on the same worker meanwhile, and what must hold
-//! of both whatever the attack is. Sieges of one test crate stand one after another, so that none disturbs another's figures.
+//! of both whatever the attack is. Optimised, the sieges of one test crate stand one after another, so that none disturbs
+//! another's figures.
 
 use super::process::{memory_bytes, with_descriptors};
 use super::{PATIENCE, Raw, Throng, millis};
 use std::process::Command;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{self, Sender};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, TryLockError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-static ALONE: Mutex<()> = Mutex::new(());
+/// What depends on the build: by how much crowds are smaller than meant where the server checks itself at every step, and
+/// takes ten times as long for each; and how many sieges there are at a time, which wait more than they work then.
+const BUILD: Build =
+    if cfg!(debug_assertions) { Build { smaller: 10, at_a_time: 2 } } else { Build { smaller: 1, at_a_time: 1 } };
+
+struct Build {
+    smaller: usize,
+    at_a_time: usize,
+}
+
+/// How many an attack is made with.
+pub(crate) const fn crowd_of(count: usize) -> usize {
+    count.div_ceil(BUILD.smaller)
+}
+
+static PLACES: [Mutex<()>; BUILD.at_a_time] = [const { Mutex::new(()) }; BUILD.at_a_time];
+
+/// A place for a siege, once there is one.
+fn place() -> MutexGuard<'static, ()> {
+    loop {
+        for place in &PLACES {
+            match place.try_lock() {
+                Ok(place) => return place,
+                // A siege that failed.
+                Err(TryLockError::Poisoned(place)) => return place.into_inner(),
+                Err(TryLockError::WouldBlock) => thread::sleep(millis(5)),
+            }
+        }
+    }
+}
 
 /// What the innocent's echoes may take at the 99th percentile: far above what they do on a quiet machine, and far below
 /// what they would if an attack held the worker up.
@@ -25,8 +55,9 @@ const REST_BYTES_MAX: u64 = 4 << 20;
 pub(crate) struct Siege {
     pub(crate) server: Throng,
     before: Figures,
+    laid: Instant,
     innocent: Option<Innocent>,
-    _alone: MutexGuard<'static, ()>,
+    _place: MutexGuard<'static, ()>,
 }
 
 /// What connections cost the server, and what has to come back.
@@ -61,7 +92,7 @@ impl Siege {
 
     #[track_caller]
     fn of(mut command: Command, flags: &str) -> Self {
-        let alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
+        let place = place();
         super::raise_own_descriptor_limit();
         // The allocator gives back at once what is freed, rather than after ten seconds: what is resident is what is held.
         command.env("_RJEM_MALLOC_CONF", "dirty_decay_ms:0,muzzy_decay_ms:0");
@@ -75,7 +106,7 @@ impl Siege {
         server.until_connections(..=2.0, PATIENCE);
         let before = Figures::of(&server);
         let innocent = Some(Innocent::set_in(innocent, server.pid()));
-        Self { server, before, innocent, _alone: alone }
+        Self { server, before, laid: Instant::now(), innocent, _place: place }
     }
 
     /// A crowd of connections that have sent `bytes`, and will not send or read anything else by themselves.
@@ -109,13 +140,18 @@ impl Siege {
 
     /// The attack is over, and its connections are closed on the attackers' side or should be by the server: the innocent
     /// was served all the time, no more than `held_bytes_max` was held at any time, and everything is back where it was.
+    ///
+    /// What was measured is printed, a row of a table: the attack; the innocent's p50 and p99, in ms; the most memory that was
+    /// resident beyond what was before, in MiB; the attack's duration, in s.
     #[track_caller]
     pub(crate) fn lift(mut self, held_bytes_max: u64) {
         let (latencies, most) = self.innocent.take().expect("lifted once").release();
-        let (p99, slowest) = (latencies[latencies.len() * 99 / 100], latencies[latencies.len() - 1]);
+        let [p50, p99] = [50, 99].map(|percent| latencies[latencies.len() * percent / 100]);
         let most = most.saturating_sub(self.before.resident_bytes);
         let name = thread::current().name().unwrap_or_default().to_owned();
-        println!("{name}: {} echoes, p99 {p99:.1?}, slowest {slowest:.1?}; {} KiB held", latencies.len(), most >> 10);
+        let [p50_ms, p99_ms] = [p50, p99].map(|latency| latency.as_secs_f64() * 1e3);
+        let (mib, seconds) = (most as f64 / f64::from(1 << 20), self.laid.elapsed().as_secs_f64());
+        println!("| {name} | {p50_ms:.2} | {p99_ms:.2} | {mib:.1} | {seconds:.1} |");
         assert!(p99 < ECHO_MAX, "the innocent waited: p99 {p99:?} of {}", latencies.len());
         assert!(most <= held_bytes_max, "{most} bytes were held, more than {held_bytes_max}");
         assert_eq!(self.server.metric("throng_panics_total"), 0.0);

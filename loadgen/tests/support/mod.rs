@@ -10,7 +10,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Condvar, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -60,10 +60,33 @@ impl Outcome {
     }
 }
 
-/// Runs the generator to its end.
+/// Runs the generator to its end, once there is room for it.
 #[track_caller]
 pub(crate) fn load(arguments: &[&str]) -> Outcome {
+    let _room = Room::wait();
     Running::start(arguments).wait()
+}
+
+/// Generators mostly wait, so that many can run at a time; with too many of them none keeps to its rate.
+#[derive(Debug)]
+struct Room;
+
+static ROOM: (Mutex<usize>, Condvar) = (Mutex::new(8), Condvar::new());
+
+impl Room {
+    fn wait() -> Self {
+        let (left, came) = &ROOM;
+        *came.wait_while(left.lock().unwrap(), |left| *left == 0).unwrap() -= 1;
+        Self
+    }
+}
+
+impl Drop for Room {
+    fn drop(&mut self) {
+        let (left, came) = &ROOM;
+        *left.lock().unwrap() += 1;
+        came.notify_one();
+    }
 }
 
 /// A generator that runs.
