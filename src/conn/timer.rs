@@ -54,8 +54,12 @@ impl<T> Conn<T> {
 
     /// When the timer should fire, for a connection that has just come to where it stands.
     pub(crate) fn deadline(&self, now: Tick, rules: &Rules) -> Tick {
-        if self.queued() > 0 {
-            return now + rules.write_timeout;
+        if let Some(rare) = &self.rare
+            && !rare.outbox.is_empty()
+        {
+            // From when it moved, not from now: requests that are answered meanwhile must not put it off.
+            let from = if self.phase() == Phase::Closing { now } else { rare.moved };
+            return from + rules.write_timeout;
         }
         match self.phase() {
             Phase::Head | Phase::Body => now + rules.head_timeout,

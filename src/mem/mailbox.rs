@@ -12,11 +12,19 @@ pub struct Mailbox<T> {
     queue: Mutex<VecDeque<T>>,
     /// A wakeup is under way that the owner has not seen yet: whoever sets it must wake the owner.
     ringing: AtomicBool,
+    /// How often it rang, for the simulation.
+    #[cfg(test)]
+    rings: std::sync::atomic::AtomicUsize,
 }
 
 impl<T> Default for Mailbox<T> {
     fn default() -> Self {
-        Self { queue: Mutex::default(), ringing: AtomicBool::new(false) }
+        Self {
+            queue: Mutex::default(),
+            ringing: AtomicBool::new(false),
+            #[cfg(test)]
+            rings: std::sync::atomic::AtomicUsize::new(0),
+        }
     }
 }
 
@@ -26,7 +34,10 @@ impl<T> Mailbox<T> {
     pub fn post(&self, envelope: T) -> bool {
         // No code that can panic runs under the lock, so a poisoned one is a sound one.
         self.queue.lock().unwrap_or_else(PoisonError::into_inner).push_back(envelope);
-        !self.ringing.swap(true, Ordering::AcqRel)
+        let rings = !self.ringing.swap(true, Ordering::AcqRel);
+        #[cfg(test)]
+        self.rings.fetch_add(usize::from(rings), Ordering::Relaxed);
+        rings
     }
 
     /// Takes out everything, into an empty `batch`. What is posted from here on rings again: the flag is cleared
@@ -44,6 +55,12 @@ impl<T> Mailbox<T> {
     #[cfg(test)]
     pub(crate) fn is_ringing(&self) -> bool {
         self.ringing.load(Ordering::Acquire)
+    }
+
+    /// How often its owner was to be woken.
+    #[cfg(test)]
+    pub(crate) fn rings(&self) -> usize {
+        self.rings.load(Ordering::Relaxed)
     }
 }
 

@@ -14,6 +14,8 @@
 mod client;
 mod cpu;
 mod event;
+#[cfg(test)]
+pub(crate) mod ledger;
 mod signal;
 mod socket;
 mod table;

@@ -416,9 +416,11 @@ impl<S: Service, K: Kernel> Worker<S, K> {
         let Some(entry) = self.table.find(slot, serial) else {
             return;
         };
+        let before = stage(&entry.conn);
         if !entry.conn.end_of_input() {
-            self.lost(slot, End::PeerGone);
+            return self.lost(slot, End::PeerGone);
         }
+        self.settle(slot, serial, before);
     }
 
     /// The connection is gone without a word, unless how it ended was settled before.

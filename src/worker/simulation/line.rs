@@ -13,6 +13,8 @@ pub(super) struct Scene<'a> {
     pub(super) rng: &'a mut Rng,
     /// Nothing odd happens any more, and nobody begins anything.
     pub(super) calm: bool,
+    /// The server compresses for those who offer to.
+    pub(super) compression: bool,
 }
 
 impl Scene<'_> {
@@ -37,6 +39,8 @@ pub(super) struct Line {
     pub(super) link: Option<usize>,
     pub(super) out: Vec<u8>,
     pub(super) input: Vec<u8>,
+    /// It reads nothing.
+    pub(super) is_deaf: bool,
     stalled_until: u64,
 }
 
@@ -70,6 +74,9 @@ impl Line {
             net.client_reset(link);
             return Came::Reset;
         }
+        if !scene.calm && rng.below(1000) < net.faults.half_close {
+            net.client_fin(link);
+        }
         let most = if scene.calm || rng.below(4) > 0 { usize::MAX } else { 1 + rng.below(60) as usize };
         let written = net.client_write(link, &self.out[..self.out.len().min(most)]);
         self.out.drain(..written);
@@ -77,8 +84,15 @@ impl Line {
         if !scene.calm && rng.below(150) == 0 {
             self.stalled_until = net.now + [20, 200, 3000, 50_000][rng.below(4) as usize];
         }
+        if !scene.calm && rng.below(1000) < net.faults.stall {
+            net.seen.zero_windows += 1;
+            self.stalled_until = u64::MAX; // until everything calms down
+        }
         if !scene.calm && self.stalled_until > net.now {
             return moved;
+        }
+        if self.is_deaf {
+            return if net.is_over(link) { Came::Reset } else { moved };
         }
         match net.client_read(link, if scene.calm { usize::MAX } else { most.min(2000) }, &mut self.input) {
             Got::Bytes(_) => Came::Something,

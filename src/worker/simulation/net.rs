@@ -1,70 +1,93 @@
-//! The machine that is simulated: listeners, sockets, readiness and one clock for all workers.
+//! The network that is simulated: listeners' queues, both directions of each connection, and one clock for all workers.
 //!
 //! Readiness is edge-triggered as epoll has it: an edge when bytes arrive, when the peer's direction ends, when room
 //! appears behind a send that did not get everything out, and the state of things at registration. Whatever is odd
-//! beyond that (a delay, an order, a repetition, an error) is drawn from the seed.
+//! beyond that (a delay, an order, a repetition, an error) is drawn from the seed. What a worker's system calls do is in
+//! [`machine`](super::machine).
 
-use super::super::kernel::{Event, Kernel};
+use super::super::kernel::Event;
+use super::machine::Side;
+use super::truth::Tally;
 use crate::mem::Rng;
-use crate::time::Millis;
-use std::cell::RefCell;
-use std::collections::VecDeque;
-use std::io::{self, ErrorKind};
-use std::net::SocketAddr;
-use std::rc::Rc;
-use std::time::Duration;
 
-const READ: u8 = 1;
-const WRITE: u8 = 2;
-const ENDED: u8 = 4;
-const ERROR: u8 = 8;
-
-const EMFILE: i32 = 24;
-const ECONNABORTED: i32 = 103;
+pub(super) const READ: u8 = 1;
+pub(super) const WRITE: u8 = 2;
+pub(super) const ENDED: u8 = 4;
+pub(super) const ERROR: u8 = 8;
 
 /// How often, of 1,000 calls, something odd happens.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Faults {
     /// A call that a signal interrupts.
     pub(super) interrupted: u64,
-    /// Accepting without a descriptor, or a client that gave up in the queue.
+    /// Accepting without a descriptor or memory, for one call or for a long time; a client that gave up in the queue;
+    /// a firewall.
     pub(super) accept: u64,
     /// A send that gets a part out, or nothing, though there is room; a receive that is overtaken by what it did not
-    /// see. An edge follows each.
+    /// see, or by all of it. An edge follows each.
     pub(super) short: u64,
-    /// An event that waits for a later turn.
+    /// An event that waits for a later turn; a batch that ends early; a wakeup that takes its time.
     pub(super) delay: u64,
-    /// An event of nothing, or of a socket that is closed.
+    /// An event of nothing, of a socket that is closed, or one told twice.
     pub(super) spurious: u64,
     /// The peer resets.
     pub(super) reset: u64,
+    /// The peer ends its direction, whatever it was about to say.
+    pub(super) half_close: u64,
+    /// A socket cannot be watched.
+    pub(super) unwatched: u64,
+    /// Connections that move a byte at a time.
+    pub(super) bytewise: u64,
+    /// Peers that stop reading.
+    pub(super) stall: u64,
 }
 
 /// One connection: what is under way in both directions, and what each side did to it.
 #[derive(Debug, Default)]
 pub(super) struct Link {
-    worker: usize,
-    token: Option<u64>,
+    pub(super) worker: usize,
+    pub(super) token: Option<u64>,
     /// What happened since the worker was last told.
-    edges: u8,
+    pub(super) edges: u8,
     /// The client's bytes on their way, and those that the server can read.
-    flight: VecDeque<u8>,
-    inbound: VecDeque<u8>,
+    flight: Vec<u8>,
+    pub(super) inbound: Vec<u8>,
     /// What the server sent and the client has not read.
-    outbound: VecDeque<u8>,
-    capacity: usize,
+    pub(super) outbound: Vec<u8>,
+    pub(super) capacity: usize,
+    /// A byte at a time.
+    pub(super) is_bytewise: bool,
     /// A send did not get everything out: room makes an edge.
-    starved: bool,
+    pub(super) starved: bool,
     /// The client's direction ends behind `flight`; it has ended.
     fin: bool,
-    fin_came: bool,
+    pub(super) fin_came: bool,
     /// The client has reset.
-    reset: bool,
-    reset_told: bool,
+    pub(super) reset: bool,
+    pub(super) reset_told: bool,
     /// The server is done: with one direction, with a reset, with the socket.
-    shut: bool,
-    cut: bool,
-    closed: bool,
+    pub(super) shut: bool,
+    pub(super) cut: bool,
+    pub(super) closed: bool,
+    /// Bytes that the server's calls moved.
+    pub(super) sent: u64,
+    pub(super) received: u64,
+    /// The worker's turn in which it was told that there is something to read, unless it has read since.
+    pub(super) told: Option<u64>,
+}
+
+impl Link {
+    pub(super) fn has_room(&self) -> bool {
+        self.outbound.len() < self.capacity
+    }
+
+    /// All that is true of it, as edges.
+    pub(super) fn state(&self) -> u8 {
+        let mut edges = if self.inbound.is_empty() { 0 } else { READ };
+        edges |= if self.has_room() { WRITE } else { 0 };
+        edges |= if self.fin_came { READ | ENDED } else { 0 };
+        edges | if self.reset { READ | WRITE | ENDED | ERROR } else { 0 }
+    }
 }
 
 /// What a client gets.
@@ -76,22 +99,6 @@ pub(super) enum Got {
     Reset,
 }
 
-/// A worker's side of the machine.
-#[derive(Debug, Default)]
-struct Side {
-    /// The listener's queue; `None` once it is closed.
-    queue: Option<VecDeque<usize>>,
-    listener_token: u64,
-    listener_edge: bool,
-    /// Links with edges.
-    pending: Vec<usize>,
-    /// Tokens of closed sockets, for events that come late.
-    ghosts: Vec<u64>,
-    spare_released: bool,
-    /// When the mailbox's wakeup comes.
-    wake: Option<u64>,
-}
-
 #[derive(Debug)]
 pub(super) struct Net {
     pub(super) now: u64,
@@ -99,37 +106,53 @@ pub(super) struct Net {
     pub(super) faults: Faults,
     /// Whether an event tells all that is true of its socket, as epoll does, or only what has changed.
     whole_state: bool,
-    links: Vec<Link>,
+    pub(super) links: Vec<Link>,
     live: Vec<usize>,
-    sides: Vec<Side>,
+    pub(super) sides: Vec<Side>,
+    pub(super) seen: Tally,
 }
 
 impl Net {
-    pub(super) fn new(seed: u64, workers: usize, faults: Faults) -> Self {
+    /// A network of so many workers, each of which may have so many descriptors.
+    pub(super) fn new(seed: u64, workers: usize, descriptors: usize, faults: Faults) -> Self {
         let mut rng = Rng::new(seed);
         let whole_state = rng.below(2) == 0;
-        let sides = (0..workers).map(|_| Side { queue: Some(VecDeque::new()), ..Side::default() }).collect();
-        Self { now: 1_000_000, rng, faults, whole_state, links: Vec::new(), live: Vec::new(), sides }
+        let sides = (0..workers).map(|_| Side::new(descriptors)).collect();
+        let (links, live, seen) = (Vec::new(), Vec::new(), Tally::default());
+        Self { now: 1_000_000, rng, faults, whole_state, links, live, sides, seen }
     }
 
-    fn chance(&mut self, of_1000: u64) -> bool {
-        self.rng.below(1000) < of_1000
+    pub(super) fn chance(&mut self, of_1000: u64) -> bool {
+        of_1000 > 0 && self.rng.below(1000) < of_1000
+    }
+
+    /// Nothing odd happens any more.
+    pub(super) fn calm(&mut self) {
+        self.faults = Faults::default();
+        let now = self.now;
+        for side in &mut self.sides {
+            side.descriptors_max = usize::MAX;
+            side.spell = None;
+            side.wake = side.wake.map(|at| at.min(now + 3));
+        }
     }
 
     /// A client connects to whichever worker the kernel picks. `None`: nobody listens.
     pub(super) fn connect(&mut self) -> Option<usize> {
         let worker = self.rng.below(self.sides.len() as u64) as usize;
         let capacity = [200, 1000, 5000, 60_000][self.rng.below(4) as usize];
+        let is_bytewise = self.chance(self.faults.bytewise);
+        self.seen.bytewise += u64::from(is_bytewise);
         let id = self.links.len();
         let side = &mut self.sides[worker];
         side.queue.as_mut()?.push_back(id);
         side.listener_edge = true;
-        self.links.push(Link { worker, capacity, ..Link::default() });
+        self.links.push(Link { worker, capacity, is_bytewise, ..Link::default() });
         self.live.push(id);
         Some(id)
     }
 
-    fn edge(&mut self, id: usize, edges: u8) {
+    pub(super) fn edge(&mut self, id: usize, edges: u8) {
         let link = &mut self.links[id];
         if link.token.is_none() || link.closed {
             return;
@@ -143,6 +166,9 @@ impl Net {
     /// Takes what there is room for.
     pub(super) fn client_write(&mut self, id: usize, bytes: &[u8]) -> usize {
         let link = &mut self.links[id];
+        if link.fin || link.reset || link.cut {
+            return bytes.len(); // to nowhere
+        }
         let room = link.capacity.saturating_sub(link.flight.len() + link.inbound.len());
         let count = bytes.len().min(room);
         link.flight.extend(&bytes[..count]);
@@ -152,6 +178,7 @@ impl Net {
     pub(super) fn client_read(&mut self, id: usize, most: usize, to: &mut Vec<u8>) -> Got {
         let link = &mut self.links[id];
         if link.cut {
+            self.seen.cut += 1;
             return Got::Reset;
         }
         let count = link.outbound.len().min(most);
@@ -159,15 +186,21 @@ impl Net {
             return if link.outbound.is_empty() && (link.shut || link.closed) { Got::End } else { Got::Nothing };
         }
         to.extend(link.outbound.drain(..count));
-        if link.starved && link.outbound.len() < link.capacity {
+        if link.starved && link.has_room() {
             link.starved = false;
             self.edge(id, WRITE);
         }
         Got::Bytes(count)
     }
 
+    /// Whether the server is done with it.
+    pub(super) fn is_over(&self, id: usize) -> bool {
+        self.links[id].closed
+    }
+
     pub(super) fn client_fin(&mut self, id: usize) {
         self.links[id].fin = true;
+        self.seen.fins += 1;
     }
 
     /// Whether the client will send no more.
@@ -181,6 +214,7 @@ impl Net {
     }
 
     pub(super) fn client_reset(&mut self, id: usize) {
+        self.seen.resets += 1;
         let link = &mut self.links[id];
         link.reset = true;
         link.flight.clear();
@@ -200,10 +234,13 @@ impl Net {
             let id = self.live[index];
             let link = &mut self.links[id];
             if (link.closed || link.cut) && link.outbound.is_empty() || link.reset && link.closed {
+                (link.flight, link.inbound) = (Vec::new(), Vec::new());
+                link.outbound = Vec::new();
                 self.live.swap_remove(index);
                 continue;
             }
             let part = if all { link.flight.len() } else { self.rng.below(link.flight.len() as u64 + 1) as usize };
+            let part = if link.is_bytewise && !all { part.min(1) } else { part };
             if part > 0 {
                 link.inbound.extend(link.flight.drain(..part));
             }
@@ -213,7 +250,7 @@ impl Net {
                 moved = true;
                 self.edge(id, READ | if ended { ENDED } else { 0 });
             }
-            if self.links[id].starved && self.links[id].outbound.len() < self.links[id].capacity {
+            if self.links[id].starved && self.links[id].has_room() {
                 self.links[id].starved = false;
                 moved = true;
                 self.edge(id, WRITE);
@@ -236,71 +273,40 @@ impl Net {
             || side.listener_edge && side.queue.is_some()
     }
 
-    /// Somebody rang the mailbox's bell.
+    /// Somebody rang the mailbox's bell. It is heard after a while.
     pub(super) fn ring(&mut self, worker: usize, delay_ms: u64) {
-        self.sides[worker].wake = Some(self.now + delay_ms);
+        let late = self.faults.delay > 0 && self.rng.below(200) == 0;
+        self.seen.late_wakeups += u64::from(late);
+        let at = self.now + if late { self.rng.below(5000) } else { delay_ms };
+        let wake = &mut self.sides[worker].wake;
+        *wake = Some(wake.map_or(at, |earlier| earlier.min(at)));
     }
 
     pub(super) fn wake_at(&self, worker: usize) -> Option<u64> {
         self.sides[worker].wake
     }
 
-    fn event_of(&self, id: usize) -> Event {
+    pub(super) fn event_of(&self, id: usize) -> Event {
         let link = &self.links[id];
         let (mut edges, token) = (link.edges, link.token.expect("registered"));
         if self.whole_state {
-            edges |= if link.inbound.is_empty() { 0 } else { READ };
-            edges |= if link.outbound.len() < link.capacity { WRITE } else { 0 };
-            edges |= if link.fin_came { READ | ENDED } else { 0 };
-            edges |= if link.reset { READ | WRITE | ENDED | ERROR } else { 0 };
+            edges |= link.state();
         }
         let has = |edge| edges & edge != 0;
         Event { token, readable: has(READ), writable: has(WRITE), read_closed: has(ENDED), error: has(ERROR) }
     }
 
-    fn collect(&mut self, worker: usize, mail_token: u64, events: &mut Vec<Event>) {
-        let plain = |token, readable| Event { token, readable, writable: !readable, read_closed: false, error: false };
-        if self.sides[worker].wake.is_some_and(|at| at <= self.now) {
-            self.sides[worker].wake = None;
-            events.push(plain(mail_token, true));
+    /// Some connection of that worker that is registered, for an event of nothing.
+    pub(super) fn any_token(&mut self, worker: usize) -> Option<u64> {
+        if self.live.is_empty() {
+            return None;
         }
-        if std::mem::take(&mut self.sides[worker].listener_edge) && self.sides[worker].queue.is_some() {
-            events.push(plain(self.sides[worker].listener_token, true));
-        }
-        for id in std::mem::take(&mut self.sides[worker].pending) {
-            if self.links[id].closed || self.links[id].edges == 0 {
-                continue;
-            }
-            if self.chance(self.faults.delay) {
-                self.sides[worker].pending.push(id);
-                continue;
-            }
-            let event = self.event_of(id);
-            events.push(event);
-            self.links[id].edges = 0;
-            if self.chance(self.faults.spurious) {
-                events.push(event);
-            }
-        }
-        if self.chance(self.faults.spurious) && !self.sides[worker].ghosts.is_empty() {
-            let ghost = self.rng.below(self.sides[worker].ghosts.len() as u64) as usize;
-            let token = self.sides[worker].ghosts[ghost];
-            events.push(Event { token, readable: true, writable: true, read_closed: true, error: true });
-        }
-        if self.chance(self.faults.spurious) && !self.live.is_empty() {
-            let link = &self.links[self.live[self.rng.below(self.live.len() as u64) as usize]];
-            if let Some(token) = link.token.filter(|_| link.worker == worker && !link.closed) {
-                events.push(plain(token, self.now.is_multiple_of(2)));
-            }
-        }
-        for index in (1..events.len()).rev() {
-            let other = self.rng.below(index as u64 + 1) as usize;
-            events.swap(index, other);
-        }
+        let link = &self.links[self.live[self.rng.below(self.live.len() as u64) as usize]];
+        link.token.filter(|_| link.worker == worker && !link.closed)
     }
 
     /// The server is done with a socket. Unread input makes a reset of an orderly end.
-    fn close(&mut self, id: usize, reset: bool) {
+    pub(super) fn close(&mut self, id: usize, reset: bool) {
         let link = &mut self.links[id];
         assert!(!link.closed, "closed twice");
         link.closed = true;
@@ -310,173 +316,5 @@ impl Net {
         }
         let (worker, token) = (link.worker, link.token);
         self.sides[worker].ghosts.extend(token);
-    }
-}
-
-/// Dropping it closes it, like the real one.
-#[derive(Debug)]
-pub(super) struct Socket {
-    net: Rc<RefCell<Net>>,
-    id: usize,
-    reset: bool,
-}
-
-impl Drop for Socket {
-    fn drop(&mut self) {
-        self.net.borrow_mut().close(self.id, self.reset);
-    }
-}
-
-#[derive(Debug)]
-pub(super) struct Listener {
-    net: Rc<RefCell<Net>>,
-    worker: usize,
-}
-
-impl Drop for Listener {
-    /// Whoever waits in the queue is reset.
-    fn drop(&mut self) {
-        let mut net = self.net.borrow_mut();
-        for id in net.sides[self.worker].queue.take().into_iter().flatten() {
-            net.close(id, true);
-        }
-    }
-}
-
-/// One worker's kernel.
-#[derive(Debug)]
-pub(super) struct Simulated {
-    pub(super) net: Rc<RefCell<Net>>,
-    pub(super) worker: usize,
-}
-
-impl Simulated {
-    pub(super) fn listener(&self) -> Listener {
-        Listener { net: Rc::clone(&self.net), worker: self.worker }
-    }
-
-    fn interrupted(net: &mut Net) -> io::Result<()> {
-        if net.chance(net.faults.interrupted) { Err(ErrorKind::Interrupted.into()) } else { Ok(()) }
-    }
-}
-
-impl Kernel for Simulated {
-    type Socket = Socket;
-    type Listener = Listener;
-
-    /// Whoever calls decides when to wake; an interrupted wait is one without events.
-    fn wait(&mut self, _: Option<Duration>, events: &mut Vec<Event>) -> io::Result<()> {
-        let mut net = self.net.borrow_mut();
-        if Self::interrupted(&mut net).is_ok() {
-            net.collect(self.worker, super::super::MAIL_TOKEN, events);
-        }
-        Ok(())
-    }
-
-    fn now(&mut self) -> Millis {
-        Millis(self.net.borrow().now)
-    }
-
-    fn unix_ms(&mut self) -> u64 {
-        784_111_777_000 + self.net.borrow().now
-    }
-
-    fn register_listener(&mut self, _: &Listener, token: u64) -> io::Result<()> {
-        self.net.borrow_mut().sides[self.worker].listener_token = token;
-        Ok(())
-    }
-
-    fn register(&mut self, socket: &Socket, token: u64) -> io::Result<()> {
-        let mut net = self.net.borrow_mut();
-        let link = &mut net.links[socket.id];
-        link.token = Some(token);
-        let mut edges = if link.inbound.is_empty() { 0 } else { READ };
-        edges |= if link.outbound.len() < link.capacity { WRITE } else { 0 };
-        edges |= if link.fin_came { READ | ENDED } else { 0 };
-        edges |= if link.reset { READ | WRITE | ENDED | ERROR } else { 0 };
-        if edges != 0 {
-            net.edge(socket.id, edges);
-        }
-        Ok(())
-    }
-
-    fn accept(&mut self, _: &Listener) -> io::Result<(Socket, SocketAddr)> {
-        let mut net = self.net.borrow_mut();
-        Self::interrupted(&mut net)?;
-        if net.sides[self.worker].queue.as_ref().is_none_or(VecDeque::is_empty) {
-            return Err(ErrorKind::WouldBlock.into());
-        }
-        let faults = net.faults;
-        if !net.sides[self.worker].spare_released && net.chance(faults.accept) {
-            let code = if net.rng.below(2) == 0 { EMFILE } else { ECONNABORTED };
-            return Err(io::Error::from_raw_os_error(code));
-        }
-        let id = net.sides[self.worker].queue.as_mut().and_then(VecDeque::pop_front).expect("looked before");
-        drop(net);
-        Ok((Socket { net: Rc::clone(&self.net), id, reset: false }, ([127, 0, 0, 1], id as u16).into()))
-    }
-
-    fn recv(&mut self, socket: &Socket, buffer: &mut [u8]) -> io::Result<usize> {
-        let mut net = self.net.borrow_mut();
-        Self::interrupted(&mut net)?;
-        let faults = net.faults;
-        let overtaken = net.chance(faults.short);
-        let part = net.rng.next();
-        let link = &mut net.links[socket.id];
-        assert!(!link.closed, "read after close");
-        if link.inbound.is_empty() {
-            if link.reset && !std::mem::replace(&mut link.reset_told, true) {
-                return Err(ErrorKind::ConnectionReset.into());
-            }
-            return if link.reset || link.fin_came { Ok(0) } else { Err(ErrorKind::WouldBlock.into()) };
-        }
-        let all = link.inbound.len().min(buffer.len());
-        let count = if overtaken { 1 + (part % all as u64) as usize } else { all };
-        buffer.iter_mut().zip(link.inbound.drain(..count)).for_each(|(to, byte)| *to = byte);
-        if count < all {
-            net.edge(socket.id, READ);
-        }
-        Ok(count)
-    }
-
-    fn send(&mut self, socket: &Socket, bytes: &[u8]) -> io::Result<usize> {
-        let mut net = self.net.borrow_mut();
-        Self::interrupted(&mut net)?;
-        let faults = net.faults;
-        let short = net.chance(faults.short);
-        let part = net.rng.next();
-        let link = &mut net.links[socket.id];
-        assert!(!link.closed, "written after close");
-        assert!(!link.shut, "written behind the end");
-        if link.reset {
-            let kind = if std::mem::replace(&mut link.reset_told, true) {
-                ErrorKind::BrokenPipe
-            } else {
-                ErrorKind::ConnectionReset
-            };
-            return Err(kind.into());
-        }
-        let room = link.capacity.saturating_sub(link.outbound.len()).min(bytes.len());
-        let count = if short { (part % (room as u64 + 1)) as usize } else { room };
-        link.outbound.extend(&bytes[..count]);
-        link.starved |= count < bytes.len();
-        if count == 0 && !bytes.is_empty() { Err(ErrorKind::WouldBlock.into()) } else { Ok(count) }
-    }
-
-    fn shutdown_write(&mut self, socket: &Socket) -> io::Result<()> {
-        self.net.borrow_mut().links[socket.id].shut = true;
-        Ok(())
-    }
-
-    fn reset(&mut self, mut socket: Socket) {
-        socket.reset = true;
-    }
-
-    fn release_spare(&mut self) {
-        self.net.borrow_mut().sides[self.worker].spare_released = true;
-    }
-
-    fn restore_spare(&mut self) {
-        self.net.borrow_mut().sides[self.worker].spare_released = false;
     }
 }

@@ -1,5 +1,6 @@
 //! Publishes by POST on a connection that is kept, with and without an idempotency key.
 
+use super::compressed::Codec;
 use super::line::{Came, Line, Scene};
 use super::wire::{Answer, Shape};
 use std::collections::VecDeque;
@@ -12,6 +13,7 @@ struct Post {
     publication: usize,
     keyed: bool,
     since_ms: u64,
+    is_sent: bool,
 }
 
 #[derive(Debug, Default)]
@@ -36,7 +38,7 @@ impl Publisher {
     pub(super) fn publish(&mut self, topic: usize, scene: &mut Scene<'_>) {
         let publication = scene.truth.publish(topic, scene.now(), scene.rng);
         let keyed = scene.rng.below(3) > 0;
-        self.again.push_back(Post { publication, keyed, since_ms: scene.now() });
+        self.again.push_back(Post { publication, keyed, since_ms: scene.now(), is_sent: false });
     }
 
     /// Whether something happened.
@@ -64,7 +66,10 @@ impl Publisher {
         true
     }
 
-    fn send(&mut self, post: Post, scene: &Scene<'_>) {
+    fn send(&mut self, mut post: Post, scene: &mut Scene<'_>) {
+        if std::mem::replace(&mut post.is_sent, true) {
+            scene.truth.sent_again(post.publication);
+        }
         let publication = scene.truth.publication(post.publication);
         let kind = match publication.shape {
             Shape::Json => "application/json",
@@ -128,9 +133,9 @@ impl Publisher {
 }
 
 /// What is published over a reader's own WebSocket is a frame without an answer.
-pub(super) fn frame(topic: usize, scene: &mut Scene<'_>, out: &mut Vec<u8>) {
+pub(super) fn frame(topic: usize, scene: &mut Scene<'_>, codec: &mut Codec, out: &mut Vec<u8>) {
     let publication = scene.truth.publish(topic, scene.now(), scene.rng);
     let publication = scene.truth.publication_over_websocket(publication);
     let opcode = if publication.shape == Shape::Bytes { 2 } else { 1 };
-    super::wire::put_frame(out, opcode, &publication.body);
+    codec.put(out, opcode, &publication.body, scene.rng);
 }

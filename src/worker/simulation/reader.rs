@@ -1,6 +1,7 @@
 //! Readers of a topic over each of its transports, which hold the server to what it promises: from the position that it
 //! names, every message, once, in order, or a gap said aloud.
 
+use super::compressed::Codec;
 use super::line::{Came, Line, Scene};
 use super::publisher;
 use super::truth::Truth;
@@ -57,6 +58,7 @@ pub(super) struct Reader {
     transport: Transport,
     topic: usize,
     line: Line,
+    codec: Codec,
     stage: Stage,
     since: Since,
     /// What has been seen, also between connections.
@@ -73,10 +75,25 @@ pub(super) struct Reader {
 
 impl Reader {
     pub(super) fn new(name: usize, transport: Transport, topic: usize, publishes: bool) -> Self {
-        let (line, stage, since) = (Line::default(), Stage::Out, Since::Latest);
+        let (line, codec, stage, since) = (Line::default(), Codec::default(), Stage::Out, Since::Latest);
         let (position, head, limit, head_only, next_ms) = (None, None, None, false, 0);
         let pings = (0, 0);
-        Self { name, transport, topic, line, stage, since, position, head, limit, head_only, next_ms, publishes, pings }
+        Self {
+            name,
+            transport,
+            topic,
+            line,
+            codec,
+            stage,
+            since,
+            position,
+            head,
+            limit,
+            head_only,
+            next_ms,
+            publishes,
+            pings,
+        }
     }
 
     pub(super) fn topic(&self) -> usize {
@@ -121,13 +138,13 @@ impl Reader {
     fn act(&mut self, scene: &mut Scene<'_>) {
         let is_websocket = matches!(self.transport, Transport::Bare | Transport::Framed);
         if is_websocket && self.publishes && scene.rng.below(30) == 0 {
-            publisher::frame(self.topic, scene, &mut self.line.out);
+            publisher::frame(self.topic, scene, &mut self.codec, &mut self.line.out);
         }
         match scene.rng.below(200) {
-            0 if is_websocket => wire::put_frame(&mut self.line.out, 8, &1000_u16.to_be_bytes()),
+            0 if is_websocket => wire::put_frame(&mut self.line.out, 0x88, &1000_u16.to_be_bytes()),
             1 if is_websocket => {
                 self.pings.0 = self.pings.0.wrapping_add(1);
-                wire::put_frame(&mut self.line.out, 9, &[self.pings.0]);
+                wire::put_frame(&mut self.line.out, 0x89, &[self.pings.0]);
             }
             2 => self.line.half_close(scene),
             3 => self.leave(scene),
@@ -146,6 +163,7 @@ impl Reader {
     /// The connection is over; it comes back soon, or at once.
     fn out(&mut self, scene: &mut Scene<'_>) {
         self.line.leave(scene);
+        scene.truth.tally.inflated += std::mem::take(&mut self.codec.inflated);
         self.stage = Stage::Out;
         self.next_ms = scene.now() + [0, 1, 10, 1000][scene.rng.below(4) as usize];
     }
@@ -183,6 +201,9 @@ impl Reader {
             Transport::Bare | Transport::Framed => {
                 fields += "Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\n\
                            Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n";
+                if scene.compression && scene.rng.below(3) > 0 {
+                    fields += &format!("Sec-WebSocket-Extensions: {}\r\n", Codec::offer(scene.rng));
+                }
                 query.extend((self.transport == Transport::Framed).then(|| "frames=json".to_owned()));
             }
             Transport::Events => fields += "Accept: text/event-stream\r\n",
@@ -216,7 +237,7 @@ impl Reader {
                 return true;
             }
             _ => {
-                let Some((opcode, payload)) = wire::take_frame(input) else { return false };
+                let Some((opcode, payload)) = self.codec.take(input) else { return false };
                 self.frame(opcode, payload, scene);
                 return true;
             }
@@ -234,7 +255,12 @@ impl Reader {
                     self.out(scene); // whoever is refused before having said HEAD is told why
                 }
             }
-            (101, Transport::Bare | Transport::Framed) => self.started(answer.cursor(), scene),
+            (101, Transport::Bare | Transport::Framed) => {
+                self.codec = Codec::agreed(answer.field("sec-websocket-extensions"));
+                scene.truth.tally.compressed += u64::from(self.codec.is_compressed());
+                scene.truth.tally.takeover += u64::from(self.codec.keeps_context());
+                self.started(answer.cursor(), scene);
+            }
             // There is no room: it is to come back later.
             (200, Transport::Events) if answer.body.starts_with("retry: ") => {
                 scene.truth.tally.refused += 1;
@@ -409,7 +435,7 @@ impl Reader {
                 self.element(Element::Message(At { offset: position.offset + 1, ..position }, (shape, payload)), scene);
             }
             (8, _) => self.closed(&payload, scene),
-            (9, _) => wire::put_frame(&mut self.line.out, 10, &payload),
+            (9, _) => wire::put_frame(&mut self.line.out, 0x8a, &payload),
             (10, _) => self.pings.1 = payload[0],
             _ => panic!("{}: a frame with opcode {opcode}", self.who()),
         }
@@ -439,7 +465,7 @@ impl Reader {
             1008 => assert!(!self.publishes, "{who}: {reason}"),
             _ => panic!("{who}: closed with {code}: {reason}"),
         }
-        wire::put_frame(&mut self.line.out, 8, payload);
+        wire::put_frame(&mut self.line.out, 0x88, payload);
         self.stage = Stage::Over;
     }
 

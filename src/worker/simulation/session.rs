@@ -1,6 +1,8 @@
 //! Sessions of Centrifugo's protocol, in JSON, each with several channels: what is held against the server is that a
 //! subscription goes on from where its reply says, message by message, and that what was missed is said.
 
+use super::compressed::Codec;
+use super::emulated::{Carrier, Heard, Posts, put_close};
 use super::line::{Came, Line, Scene};
 use super::truth::Truth;
 use super::wire::{self, Answer, At, Payload, Shape};
@@ -13,6 +15,8 @@ enum Stage {
     Upgrading,
     Connecting,
     On,
+    /// Only the end of the body may follow.
+    Ending,
     /// Nothing may follow: a Close came.
     Over,
 }
@@ -42,7 +46,10 @@ struct Channel {
 #[derive(Debug)]
 pub(super) struct Session {
     name: usize,
+    carrier: Carrier,
     line: Line,
+    codec: Codec,
+    posts: Posts,
     stage: Stage,
     channels: Vec<Channel>,
     commands: u64,
@@ -50,18 +57,21 @@ pub(super) struct Session {
 }
 
 impl Session {
-    pub(super) fn new(name: usize, topics: impl Iterator<Item = usize>) -> Self {
+    pub(super) fn new(name: usize, carrier: Carrier, topics: impl Iterator<Item = usize>) -> Self {
         let channel = |topic| Channel { topic, subscription: Subscription::Off, position: None };
         let channels = topics.map(channel).collect();
-        Self { name, line: Line::default(), stage: Stage::Out, channels, commands: 0, next_ms: 0 }
+        let (line, codec, posts) = (Line::default(), Codec::default(), Posts::default());
+        Self { name, carrier, line, codec, posts, stage: Stage::Out, channels, commands: 0, next_ms: 0 }
     }
 
     fn who(&self) -> String {
-        format!("session {} ({:?})", self.name, self.channels)
+        format!("session {} ({:?}, {:?})", self.name, self.carrier, self.channels)
     }
 
     pub(super) fn leave(&mut self, scene: &mut Scene<'_>) {
         self.line.leave(scene);
+        self.posts.leave(scene);
+        scene.truth.tally.inflated += std::mem::take(&mut self.codec.inflated);
         self.stage = Stage::Out;
         self.channels.iter_mut().for_each(|channel| channel.subscription = Subscription::Off);
     }
@@ -72,10 +82,8 @@ impl Session {
             let begins = !scene.calm && self.next_ms <= scene.now() && self.line.connect(scene);
             if begins {
                 self.stage = Stage::Upgrading;
-                self.line.out.extend_from_slice(
-                    b"GET /connection/websocket HTTP/1.1\r\nHost: s\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
-                      Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n",
-                );
+                let first = if self.carrier == Carrier::WebSocket { String::new() } else { self.connect(scene) };
+                self.line.out.extend_from_slice(self.carrier.request(&first, scene).as_bytes());
             }
             return begins;
         }
@@ -86,16 +94,30 @@ impl Session {
         if came != Came::Nothing {
             while self.take(scene) {}
         }
-        if matches!(came, Came::End | Came::Reset) {
+        let posted = self.posts.step(scene);
+        if matches!(came, Came::End | Came::Reset) || posted.is_err() {
             self.leave(scene);
             self.next_ms = scene.now() + [0, 1, 10, 1000][scene.rng.below(4) as usize];
         }
-        came != Came::Nothing
+        came != Came::Nothing || posted != Ok(false)
     }
 
-    fn say(&mut self, commands: &[Value]) {
-        let lines: Vec<_> = commands.iter().map(Value::to_string).collect();
-        wire::put_frame(&mut self.line.out, 1, lines.join("\n").as_bytes());
+    fn say(&mut self, commands: &str, scene: &mut Scene<'_>) {
+        match self.carrier {
+            Carrier::WebSocket => self.codec.put(&mut self.line.out, 1, commands.as_bytes(), scene.rng),
+            Carrier::HttpStream | Carrier::Events => self.posts.say(commands),
+        }
+    }
+
+    /// The first commands.
+    fn connect(&mut self, scene: &mut Scene<'_>) -> String {
+        let mut commands = vec![json!({"id": self.id(), "connect": {}}).to_string()];
+        for index in 0..self.channels.len() {
+            if scene.rng.below(2) == 0 {
+                commands.push(self.subscribe(index, scene).to_string());
+            }
+        }
+        commands.join("\n")
     }
 
     fn id(&mut self) -> u64 {
@@ -124,14 +146,15 @@ impl Session {
         match (scene.rng.below(60), self.channels[index].subscription) {
             (0..20, Subscription::Off) => {
                 let command = self.subscribe(index, scene);
-                self.say(&[command]);
+                self.say(&command.to_string(), scene);
             }
             (0, Subscription::On) => {
                 let id = self.id();
                 self.channels[index].subscription = Subscription::Ending(id);
-                self.say(&[json!({"id": id, "unsubscribe": {"channel": format!("t{}", self.channels[index].topic)}})]);
+                let channel = format!("t{}", self.channels[index].topic);
+                self.say(&json!({"id": id, "unsubscribe": {"channel": channel}}).to_string(), scene);
             }
-            (1, _) => wire::put_frame(&mut self.line.out, 8, &1000_u16.to_be_bytes()),
+            (1, _) if self.carrier == Carrier::WebSocket => put_close(&mut self.line.out),
             (2, _) if scene.rng.below(4) == 0 => self.leave(scene),
             _ => {}
         }
@@ -147,33 +170,42 @@ impl Session {
             }
             Stage::Upgrading => {
                 let Some(answer) = Answer::take(&mut self.line.input, false) else { return false };
-                if answer.status != 101 {
-                    assert!(matches!(answer.status, 503 | 408), "{}: answered {}", self.who(), answer.status);
+                let is_websocket = self.carrier == Carrier::WebSocket;
+                if matches!(answer.status, 503 | 408) || answer.body.starts_with("retry: ") {
                     scene.truth.tally.refused += 1;
                     self.stage = Stage::Over;
                     return false;
                 }
+                assert_eq!(answer.status, if is_websocket { 101 } else { 200 }, "{}: {}", self.who(), answer.body);
+                self.codec = Codec::agreed(answer.field("sec-websocket-extensions"));
+                scene.truth.tally.compressed += u64::from(self.codec.is_compressed());
+                scene.truth.tally.takeover += u64::from(self.codec.keeps_context());
                 self.stage = Stage::Connecting;
-                let mut commands = vec![json!({"id": self.id(), "connect": {}})];
-                for index in 0..self.channels.len() {
-                    if scene.rng.below(2) == 0 {
-                        commands.push(self.subscribe(index, scene));
-                    }
+                if is_websocket {
+                    let commands = self.connect(scene);
+                    self.say(&commands, scene);
                 }
-                self.say(&commands);
                 true
             }
             Stage::Connecting | Stage::On => {
-                let Some((opcode, payload)) = wire::take_frame(&mut self.line.input) else { return false };
-                match opcode {
-                    1 => {
-                        let text = String::from_utf8(payload).expect("text is UTF-8");
-                        text.split('\n').for_each(|line| self.line_came(line, scene));
+                match self.carrier.take(&mut self.line.input, &mut self.codec) {
+                    None => return false,
+                    Some(Heard::Lines(lines)) => lines.iter().for_each(|line| self.line_came(line, scene)),
+                    Some(Heard::Close(payload)) => {
+                        self.closed(u16::from_be_bytes([payload[0], payload[1]]), scene);
+                        wire::put_frame(&mut self.line.out, 0x88, &payload);
                     }
-                    8 => self.closed(&payload, scene),
-                    _ => panic!("{}: a frame with opcode {opcode}", self.who()),
+                    Some(Heard::End) => panic!("{}: it ended without a word", self.who()),
                 }
                 true
+            }
+            Stage::Ending => {
+                let heard = self.carrier.take(&mut self.line.input, &mut self.codec);
+                assert!(matches!(heard, None | Some(Heard::End)), "{}: {heard:?} came behind the end", self.who());
+                if heard.is_some() {
+                    self.stage = Stage::Over;
+                }
+                heard.is_some()
             }
         }
     }
@@ -181,11 +213,15 @@ impl Session {
     fn line_came(&mut self, line: &str, scene: &mut Scene<'_>) {
         let reply: Value = serde_json::from_str(line).unwrap_or_else(|_| panic!("{}: {line}", self.who()));
         if line == "{}" {
-            return wire::put_frame(&mut self.line.out, 1, b"{}");
+            return self.say("{}", scene);
         }
         if reply["connect"].is_object() {
             assert_eq!(self.stage, Stage::Connecting, "{}: {line}", self.who());
             self.stage = Stage::On;
+            if self.carrier != Carrier::WebSocket {
+                scene.truth.tally.emulated += 1;
+                self.posts.connected(&reply["connect"]);
+            }
         } else if let Some(push) = reply.get("push") {
             self.push(push, scene);
         } else {
@@ -199,6 +235,12 @@ impl Session {
     }
 
     fn push(&mut self, push: &Value, scene: &mut Scene<'_>) {
+        if let Some(code) = push["disconnect"]["code"].as_u64() {
+            assert_ne!(self.carrier, Carrier::WebSocket, "{}: {push}", self.who());
+            self.closed(code as u16, scene);
+            self.stage = Stage::Ending;
+            return;
+        }
         let (index, who) = (self.channel(&push["channel"]), self.who());
         let subscription = self.channels[index].subscription;
         if push["unsubscribe"].is_object() {
@@ -293,21 +335,19 @@ impl Session {
         self.channels[index].position = Some(at);
     }
 
-    fn closed(&mut self, payload: &[u8], scene: &mut Scene<'_>) {
-        let code = u16::from_be_bytes([payload[0], payload[1]]);
+    fn closed(&mut self, code: u16, scene: &mut Scene<'_>) {
         match code {
             3008 => scene.truth.tally.lagged += 1,
             // The answer to its own, the end of the server, no pong or no connect in time.
             1000 | 3001 | 3012 | 3502 => {}
             _ => panic!("{}: closed with {code}", self.who()),
         }
-        wire::put_frame(&mut self.line.out, 8, payload);
         self.stage = Stage::Over;
     }
 
     /// As for a reader.
     pub(super) fn check_caught_up(&self, heads: &[Option<At>], fresh: impl Fn(usize) -> bool, truth: &mut Truth) {
-        if self.line.link.is_none() || self.stage == Stage::Over {
+        if self.line.link.is_none() || matches!(self.stage, Stage::Ending | Stage::Over) {
             return;
         }
         let who = self.who();

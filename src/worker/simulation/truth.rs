@@ -61,7 +61,17 @@ macro_rules! tally {
     };
 }
 
-tally! { turns published repeated refused epochs streams resumed recovered changes seen polls gaps lagged caught_up }
+tally! {
+    turns published repeated refused epochs streams resumed recovered changes seen polls gaps lagged caught_up
+    // The machine.
+    interrupted would_block short_reads short_writes bytewise delayed truncated repeated_events stale_events
+    late_wakeups false_wakeups accept_errors shortages spells table_full reused unwatched
+    jumps stalls standstills
+    // The peers.
+    fins resets cut zero_windows posts emulated compressed takeover inflated
+    hostile silent trickled_heads random_heads lying_bodies unread_pipelines unread_streams forged_tickets random_frames
+    violations fragments unread_pings ignored_closes behind_closes bad_deflate bad_commands timed_out closed_right
+}
 
 /// What a server promises in the seed under way.
 #[derive(Clone, Copy, Debug)]
@@ -72,6 +82,8 @@ pub(super) struct Promise {
     pub(super) one_epoch: bool,
     /// Who reads too slowly is told of the gap.
     pub(super) skips: bool,
+    /// The clock may leap over the time that idempotency keys are remembered for.
+    pub(super) leaps: bool,
 }
 
 #[derive(Debug)]
@@ -79,13 +91,14 @@ pub(super) struct Truth {
     promise: Promise,
     topics: Vec<Topic>,
     publications: Vec<Publication>,
+    publication_bytes: usize,
     pub(super) tally: Tally,
 }
 
 impl Truth {
     pub(super) fn new(topics: usize, promise: Promise) -> Self {
         let topics = (0..topics).map(|_| Topic::default()).collect();
-        Self { promise, topics, publications: Vec::new(), tally: Tally::default() }
+        Self { promise, topics, publications: Vec::new(), publication_bytes: 0, tally: Tally::default() }
     }
 
     /// A publication that no other is like.
@@ -98,6 +111,7 @@ impl Truth {
             _ => (Shape::Bytes, [&[0xff, 0, b'\n'], format!("{id}#{pad}").as_bytes()].concat()),
         };
         self.topics[topic].open += 1;
+        self.publication_bytes += body.len();
         self.publications.push(Publication { topic, shape, body, fate: Fate::Open, born_ms: now, places: Vec::new() });
         id
     }
@@ -109,6 +123,18 @@ impl Truth {
             publication.shape = Shape::Text;
         }
         publication
+    }
+
+    /// It is sent a second time: where the first is forgotten by then, it is taken twice.
+    pub(super) fn sent_again(&mut self, id: usize) {
+        if self.promise.leaps {
+            self.topics[self.publications[id].topic].open += 1;
+        }
+    }
+
+    /// Bytes and messages that were published.
+    pub(super) fn published(&self) -> (usize, usize) {
+        (self.publication_bytes, self.publications.len())
     }
 
     pub(super) fn publication(&self, id: usize) -> &Publication {

@@ -82,10 +82,10 @@ impl Answer {
     }
 }
 
-/// Takes a whole frame of a server off the front: its opcode and payload.
+/// Takes a whole frame of a server off the front: its first byte and payload.
 pub(super) fn take_frame(input: &mut Vec<u8>) -> Option<(u8, Vec<u8>)> {
     let (&first, &second) = (input.first()?, input.get(1)?);
-    assert_eq!(first & 0xf0, 0x80, "whole frames without extensions");
+    assert_eq!(first & 0xb0, 0x80, "a server here sends whole frames, of one extension at most");
     assert_eq!(second & 0x80, 0, "a server does not mask");
     let (start, length) = match second {
         126 => (4, usize::from(u16::from_be_bytes(input.get(2..4)?.try_into().expect("two")))),
@@ -94,17 +94,21 @@ pub(super) fn take_frame(input: &mut Vec<u8>) -> Option<(u8, Vec<u8>)> {
     };
     let payload = input.get(start..start + length)?.to_vec();
     input.drain(..start + length);
-    Some((first & 0xf, payload))
+    Some((first, payload))
 }
 
-/// A client's frame.
-pub(super) fn put_frame(out: &mut Vec<u8>, opcode: u8, payload: &[u8]) {
-    out.push(0x80 | opcode);
+/// A client's frame, with all of its first byte.
+pub(super) fn put_frame(out: &mut Vec<u8>, first: u8, payload: &[u8]) {
+    out.push(first);
     match payload.len() {
         short @ 0..=125 => out.push(0x80 | short as u8),
-        long => {
+        long @ 126..=0xffff => {
             out.push(0x80 | 126);
-            out.extend(u16::try_from(long).expect("no client here sends that much").to_be_bytes());
+            out.extend((long as u16).to_be_bytes());
+        }
+        long => {
+            out.push(0x80 | 127);
+            out.extend((long as u64).to_be_bytes());
         }
     }
     const KEY: [u8; 4] = [0x55, 0, 0xff, 7];
