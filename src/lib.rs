@@ -67,6 +67,10 @@ mod launch;
 mod server;
 mod service;
 
+#[cfg(all(any(test, fuzzing), feature = "centrifugo"))]
+#[doc(hidden)]
+pub mod fuzzing;
+
 pub use config::{Allow, Compression, Config, ConfigError, Memory, RuleSet, SlowReaders, TopicRules};
 pub use http::{Head, Response};
 pub use json::JsonError;

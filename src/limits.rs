@@ -48,18 +48,18 @@ pub const EVENTS_PER_TURN: usize = 1024;
 
 /// Connections whose peers have gone that are looked at in one turn: each takes some 10 us, and thousands may go at once, as
 /// when a proxy ends.
-pub const ENDS_PER_TURN: usize = if cfg!(test) { 3 } else { 32 };
+pub const ENDS_PER_TURN: usize = if cfg!(any(test, fuzzing)) { 3 } else { 32 };
 
 /// Envelopes taken from the mailbox in one turn. Tests have few, and are to see what is left over.
-pub const ENVELOPES_PER_TURN: usize = if cfg!(test) { 5 } else { 256 };
+pub const ENVELOPES_PER_TURN: usize = if cfg!(any(test, fuzzing)) { 5 } else { 256 };
 
 /// Timers fired in one turn: each may be a ping, a send of about 6 us. Tests have few.
-pub const TIMERS_PER_TURN: usize = if cfg!(test) { 3 } else { 64 };
+pub const TIMERS_PER_TURN: usize = if cfg!(any(test, fuzzing)) { 3 } else { 64 };
 
 /// Connections visited by the tick or the drain in one turn: a slice of about 64 sends keeps an unrelated
 /// message's p99 at 2 ms (16: 1.8, 256: 5.0, 1,024: 15).
 /// Tests have few, and are to see slices.
-pub const SWEEP_PER_TURN: usize = if cfg!(test) { 3 } else { 64 };
+pub const SWEEP_PER_TURN: usize = if cfg!(any(test, fuzzing)) { 3 } else { 64 };
 
 /// Counters of connections by source address for each connection that there may be, at the least and at the most, of two
 /// bytes each: 16 bytes a connection, from 128 KiB to 8 MiB, which is where 524,288 connections have 8 each. For what
@@ -162,14 +162,14 @@ pub const API_ANSWER_BYTES_MAX: usize = 4 * 1024 * 1024;
 pub const API_PATTERN_MAX: (usize, usize) = (255, 16);
 
 /// Tasks of a request to many topics that a worker sees to in one turn. Tests have few, and are to see slices.
-pub const ERRAND_TASKS_PER_TURN: usize = if cfg!(test) { 2 } else { 64 };
+pub const ERRAND_TASKS_PER_TURN: usize = if cfg!(any(test, fuzzing)) { 2 } else { 64 };
 
 /// Connections of a user that a worker does something with in one turn, each perhaps a send of about 6 us. Tests have few,
 /// and are to see slices.
-pub const CALLS_PER_TURN: usize = if cfg!(test) { 2 } else { 64 };
+pub const CALLS_PER_TURN: usize = if cfg!(any(test, fuzzing)) { 2 } else { 64 };
 
 /// Topics that a worker looks at in one turn, to list those that are listened to.
-pub const SURVEY_LOOKS_MAX: usize = if cfg!(test) { 2 } else { 2048 };
+pub const SURVEY_LOOKS_MAX: usize = if cfg!(any(test, fuzzing)) { 2 } else { 2048 };
 
 /// How often a session of Centrifugo's protocol is pinged, and how long it has to answer, unless it is set: Centrifugo's own.
 pub const CENTRIFUGO_PING_INTERVAL: Duration = Duration::from_secs(25);

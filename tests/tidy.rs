@@ -9,7 +9,7 @@ use std::fs;
 use std::path::Path;
 
 /// Who may use whom: a module may use its own line and the lines above it.
-const LAYERS: [&[&str]; 8] = [
+const LAYERS: [&[&str]; 9] = [
     &["sys", "mem", "json"],
     &["http", "ws", "sse"],
     &["conn"],
@@ -18,6 +18,7 @@ const LAYERS: [&[&str]; 8] = [
     &["service", "server", "launch"], // `launch` is how a server starts.
     &["control"],
     &["bin"],
+    &["fuzzing"], // Properties of all that is above, compiled for tests and fuzzers alone.
 ];
 
 /// Visible everywhere; they use the lowest layer at most.

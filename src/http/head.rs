@@ -24,9 +24,11 @@ impl HeadScan {
         if bytes.first().is_some_and(|&first| !first.is_ascii_graphic() && first != b'\r' && first != b'\n') {
             return Err(Refused::BadRequestLine);
         }
-        while let Some(offset) = bytes[self.seen..].iter().position(|&byte| byte == b'\n') {
+        // What lies behind the limit is not looked at: it may be wrong in another way, or not have come yet.
+        let bounded = &bytes[..bytes.len().min(HEAD_BYTES_MAX)];
+        while let Some(offset) = bounded[self.seen..].iter().position(|&byte| byte == b'\n') {
             let lf = self.seen + offset;
-            if lf == self.line || bytes[lf - 1] != b'\r' {
+            if lf == self.line || bounded[lf - 1] != b'\r' {
                 return Err(Refused::BareLf);
             }
             // One empty line before the request line is ignored (section 2.2).
@@ -34,11 +36,11 @@ impl HeadScan {
             self.seen = lf + 1;
             self.line = lf + 1;
             if empty && lf > 3 {
-                return if lf < HEAD_BYTES_MAX { Ok(Some(lf + 1)) } else { Err(Refused::HeadTooLarge) };
+                return Ok(Some(lf + 1));
             }
         }
-        self.seen = bytes.len();
-        if self.seen > HEAD_BYTES_MAX { Err(Refused::HeadTooLarge) } else { Ok(None) }
+        self.seen = bounded.len();
+        if bytes.len() > HEAD_BYTES_MAX { Err(Refused::HeadTooLarge) } else { Ok(None) }
     }
 }
 
@@ -297,6 +299,10 @@ mod tests {
             assert_eq!(HeadScan::default().advance(&head), expected);
         }
         assert_eq!(HeadScan::default().advance(&[b'a'; HEAD_BYTES_MAX]), Ok(None));
+        let wrong_behind = [&[b'a'; HEAD_BYTES_MAX][..], b"\n"].concat();
+        assert_eq!(end_of(&wrong_behind), Err(Refused::HeadTooLarge));
+        let wrong_farther = [&[b'a'; HEAD_BYTES_MAX][..], b"aaa\n"].concat();
+        assert_eq!(end_of(&wrong_farther), Err(Refused::HeadTooLarge));
         assert_eq!(HeadScan::default().advance(&[b'a'; HEAD_BYTES_MAX + 1]), Err(Refused::HeadTooLarge));
     }
 

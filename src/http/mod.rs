@@ -10,12 +10,16 @@ mod response;
 mod upgrade;
 
 pub(crate) use accept::{prefer_wait, wants_events};
+#[cfg(any(test, fuzzing))]
+pub(crate) use body::BodyError;
 pub(crate) use body::{Body, Framing};
 pub(crate) use date::imf_fixdate;
 pub use head::Head;
 pub(crate) use head::{Fields, HeadScan};
 pub(crate) use origin::{Origins, cross_origin};
 pub(crate) use query::first;
+#[cfg(any(test, fuzzing))]
+pub(crate) use query::{QueryError, pairs};
 pub use response::Response;
 pub(crate) use response::{Date, Field, Manner, field_is_valid, write_switching_protocols};
 pub(crate) use upgrade::{Upgrade, wants_websocket};

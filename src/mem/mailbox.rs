@@ -13,7 +13,7 @@ pub struct Mailbox<T> {
     /// A wakeup is under way that the owner has not seen yet: whoever sets it must wake the owner.
     ringing: AtomicBool,
     /// How often it rang, for the simulation.
-    #[cfg(test)]
+    #[cfg(any(test, fuzzing))]
     rings: std::sync::atomic::AtomicUsize,
 }
 
@@ -22,7 +22,7 @@ impl<T> Default for Mailbox<T> {
         Self {
             queue: Mutex::default(),
             ringing: AtomicBool::new(false),
-            #[cfg(test)]
+            #[cfg(any(test, fuzzing))]
             rings: std::sync::atomic::AtomicUsize::new(0),
         }
     }
@@ -35,7 +35,7 @@ impl<T> Mailbox<T> {
         // No code that can panic runs under the lock, so a poisoned one is a sound one.
         self.queue.lock().unwrap_or_else(PoisonError::into_inner).push_back(envelope);
         let rings = !self.ringing.swap(true, Ordering::AcqRel);
-        #[cfg(test)]
+        #[cfg(any(test, fuzzing))]
         self.rings.fetch_add(usize::from(rings), Ordering::Relaxed);
         rings
     }
@@ -52,13 +52,13 @@ impl<T> Mailbox<T> {
     }
 
     /// Whether a wakeup is under way.
-    #[cfg(test)]
+    #[cfg(any(test, fuzzing))]
     pub(crate) fn is_ringing(&self) -> bool {
         self.ringing.load(Ordering::Acquire)
     }
 
     /// How often its owner was to be woken.
-    #[cfg(test)]
+    #[cfg(any(test, fuzzing))]
     pub(crate) fn rings(&self) -> usize {
         self.rings.load(Ordering::Relaxed)
     }

@@ -49,7 +49,7 @@ impl Permits {
     }
 
     /// Whether one that waits has got one.
-    #[cfg(test)]
+    #[cfg(any(test, fuzzing))]
     pub(crate) fn is_granted(&self, taker: u16) -> bool {
         self.granted[usize::from(taker)].load(Ordering::Acquire)
     }

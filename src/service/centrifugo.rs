@@ -264,13 +264,13 @@ impl<S> Centrifugo<S> {
     }
 
     /// The same with ids that are no surprise.
-    #[cfg(test)]
+    #[cfg(any(test, fuzzing))]
     pub(crate) fn seeded(inner: S, seed: u64) -> Self {
         Self { rng: Rng::new(seed), ..Self::new(inner) }
     }
 
     /// How many sessions there are.
-    #[cfg(test)]
+    #[cfg(any(test, fuzzing))]
     pub(crate) fn sessions(&self) -> usize {
         self.sessions.len()
     }

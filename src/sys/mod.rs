@@ -14,7 +14,7 @@
 mod client;
 mod cpu;
 mod event;
-#[cfg(test)]
+#[cfg(any(test, fuzzing))]
 pub(crate) mod ledger;
 mod signal;
 mod socket;

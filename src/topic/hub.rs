@@ -27,7 +27,7 @@ pub(crate) struct Retention {
 
 impl Retention {
     /// The same for every topic.
-    #[cfg(test)]
+    #[cfg(any(test, fuzzing))]
     pub(crate) fn uniform(log: Limits, meta_ttl_ms: u64, homes_max: usize) -> Self {
         use std::time::Duration;
         let mut rules = RuleSet::open();

@@ -368,7 +368,8 @@ impl<S: Service, K: Kernel> Worker<S, K> {
     }
 }
 
-#[cfg(all(test, feature = "centrifugo"))]
-mod simulation;
+#[cfg(all(any(test, fuzzing), feature = "centrifugo"))]
+#[cfg_attr(not(test), allow(dead_code, reason = "what sums up many seeds"))]
+pub(crate) mod simulation;
 #[cfg(test)]
 mod tests;

@@ -311,122 +311,18 @@ fn finish(partial: &mut Partial) -> Result<Event<'_>, Violation> {
     std::str::from_utf8(&partial.message).map(Event::Text).map_err(|_| Violation::InvalidUtf8)
 }
 
+#[cfg(any(test, fuzzing))]
+pub(crate) mod oracle;
+
 #[cfg(test)]
 mod tests {
     use super::super::frame::{encode, encode_masked};
+    use super::oracle::{Seen, feed, naive};
     use super::*;
     use crate::mem::Rng;
 
     const RULES: Rules = Rules { role: Role::Server, message_bytes_max: 1000, compression: false };
     const COMPRESSION: Rules = Rules { compression: true, ..RULES };
-
-    /// An event that owns what it borrowed, or the violation that ended the stream.
-    #[derive(Clone, Debug, PartialEq, Eq)]
-    enum Seen {
-        Text(String),
-        Binary(Vec<u8>),
-        Compressed(Opcode, Vec<u8>),
-        Ping(Vec<u8>),
-        Pong(Vec<u8>),
-        Close(Option<u16>, String),
-        Violation(Violation),
-    }
-
-    fn own(event: Event<'_>) -> Seen {
-        match event {
-            Event::Text(text) => Seen::Text(text.to_owned()),
-            Event::Binary(bytes) => Seen::Binary(bytes.to_vec()),
-            Event::Compressed(opcode, bytes) => Seen::Compressed(opcode, bytes.to_vec()),
-            Event::Ping(bytes) => Seen::Ping(bytes.to_vec()),
-            Event::Pong(bytes) => Seen::Pong(bytes.to_vec()),
-            Event::Close(close) => Seen::Close(close.code, close.reason.to_owned()),
-        }
-    }
-
-    /// Feeds `stream` in pieces whose lengths `cut` gives.
-    fn feed(stream: &[u8], rules: Rules, mut cut: impl FnMut(usize) -> usize) -> Vec<Seen> {
-        let (mut partial, mut seen, mut rest) = (None, Vec::new(), stream);
-        while !rest.is_empty() {
-            let (piece, left) = rest.split_at(cut(rest.len()).clamp(1, rest.len()));
-            rest = left;
-            let (mut piece, mut at) = (piece.to_vec(), 0);
-            loop {
-                match decode(&mut partial, &mut piece, &mut at, rules) {
-                    Ok(Some(event)) => seen.push(own(event)),
-                    Ok(None) => break,
-                    Err(violation) => {
-                        seen.push(Seen::Violation(violation));
-                        return seen;
-                    }
-                }
-            }
-            assert_eq!(at, piece.len());
-        }
-        seen
-    }
-
-    /// The oracle: reads a whole stream with the RFC beside it, allocating as it likes.
-    fn naive(stream: &[u8], rules: Rules) -> Vec<Seen> {
-        let (mut seen, mut at, mut under_way) = (Vec::new(), 0, None::<(Opcode, bool, Vec<u8>)>);
-        let result = loop {
-            let (header, length) = match Header::parse(&stream[at..], rules.compression) {
-                Ok(Some(found)) => found,
-                Ok(None) => break Ok(()),
-                Err(violation) => break Err(violation),
-            };
-            let Some(key) = header.mask else {
-                break Err(Violation::Unmasked);
-            };
-            if !header.opcode.is_control() {
-                match (header.opcode == Opcode::Continuation, under_way.is_some()) {
-                    (true, false) => break Err(Violation::ContinuationUnexpected),
-                    (false, true) => break Err(Violation::ContinuationExpected),
-                    _ => {}
-                }
-                let (compressed, so_far) = under_way
-                    .as_ref()
-                    .map_or((header.compressed, 0), |(_, compressed, message)| (*compressed, message.len()));
-                let max = if compressed { 1000 + 125 + 64 } else { 1000 };
-                if so_far as u64 + header.length > max {
-                    break Err(Violation::MessageTooBig);
-                }
-            }
-            at += length;
-            let end = (at + header.length as usize).min(stream.len());
-            let payload: Vec<u8> = stream[at..end].iter().enumerate().map(|(i, b)| b ^ key[i % 4]).collect();
-            let whole = payload.len() as u64 == header.length;
-            at = end;
-            if header.opcode.is_control() {
-                if !whole {
-                    break Ok(());
-                }
-                match event(header.opcode, &payload) {
-                    Ok(event) => seen.push(own(event)),
-                    Err(violation) => break Err(violation),
-                }
-                continue;
-            }
-            let (opcode, compressed, message) = under_way.get_or_insert((header.opcode, header.compressed, Vec::new()));
-            message.extend_from_slice(&payload);
-            let text = std::str::from_utf8(message);
-            let hopeless = text.is_err_and(|error| error.error_len().is_some() || (whole && header.fin));
-            if *opcode == Opcode::Text && !*compressed && hopeless {
-                break Err(Violation::InvalidUtf8);
-            }
-            if !whole {
-                break Ok(());
-            }
-            if header.fin {
-                seen.push(match compressed {
-                    true => Seen::Compressed(*opcode, message.clone()),
-                    false => event(*opcode, message).map_or_else(Seen::Violation, own),
-                });
-                under_way = None;
-            }
-        };
-        seen.extend(result.err().map(Seen::Violation));
-        seen
-    }
 
     /// A stream of frames, mostly well-formed, with a bit flipped now and then; some begin a compressed message, or say so
     /// where they must not.

@@ -52,6 +52,8 @@ pub struct Agreed {
     pub client_bits: u8,
     /// Whether the client's messages may refer to earlier ones.
     pub client_takeover: bool,
+    /// The client asked for a bounded window, be it the largest: the answer has to say one (section 7.1.2.1).
+    names_server_bits: bool,
     /// The client offered to bound its window, so the answer may say so.
     names_client_bits: bool,
 }
@@ -88,12 +90,9 @@ impl Agreed {
         Some(Self {
             server_bits,
             server_takeover: settings.context.is_some() && !offer.server_no_takeover,
-            client_bits: if settings.context.is_some() {
-                client_bits.min(bits).max(WINDOW_BITS_MIN)
-            } else {
-                client_bits
-            },
+            client_bits: if settings.context.is_some() { client_bits.min(bits) } else { client_bits },
             client_takeover: settings.context.is_some() && !offer.client_no_takeover && is_bounded,
+            names_server_bits: offer.server_bits.is_some(),
             names_client_bits: offer.client_bits.is_some(),
         })
     }
@@ -112,7 +111,7 @@ impl Agreed {
         if !self.client_takeover {
             answer.push_str("; client_no_context_takeover");
         }
-        if self.server_bits < WINDOW_BITS_MAX {
+        if self.names_server_bits || self.server_bits < WINDOW_BITS_MAX {
             answer.push_str(&format!("; server_max_window_bits={}", self.server_bits));
         }
         if self.client_takeover && self.names_client_bits && self.client_bits < WINDOW_BITS_MAX {
@@ -201,10 +200,25 @@ impl Context {
     /// What a connection keeps that agreed on this; `None`: nothing.
     pub fn new(agreed: Agreed, settings: &Compression) -> Option<Self> {
         let compress = agreed.server_takeover.then(|| compressor(settings.level, agreed.server_bits));
-        let inflate = agreed.client_takeover.then(|| Decompress::new_with_window_bits(false, agreed.client_bits));
+        // What was made with a window of 8 bits can be read with any.
+        let client_bits = agreed.client_bits.max(WINDOW_BITS_MIN);
+        let inflate = agreed.client_takeover.then(|| Decompress::new_with_window_bits(false, client_bits));
         let bytes = compress.as_ref().map_or(0, |_| Compression::compressor_bytes(agreed.server_bits))
             + inflate.as_ref().map_or(0, |_| Compression::INFLATER_BYTES);
         (bytes > 0).then_some(Self { compress, inflate, is_interrupted: false, bytes })
+    }
+
+    /// What its client keeps, as a client written with this would.
+    #[cfg(any(test, fuzzing))]
+    pub(crate) fn of_client(agreed: Agreed, settings: &Compression) -> Option<Self> {
+        let other_way = Agreed {
+            server_bits: agreed.client_bits.max(WINDOW_BITS_MIN),
+            server_takeover: agreed.client_takeover,
+            client_bits: agreed.server_bits,
+            client_takeover: agreed.server_takeover,
+            ..agreed
+        };
+        Self::new(other_way, settings)
     }
 
     /// A message was sent that others got too: what comes next cannot refer to what was before.
@@ -421,6 +435,17 @@ mod tests {
                 "x-other; a=\"b, c; d\", permessage-deflate; client_no_context_takeover",
                 none,
                 "permessage-deflate; client_no_context_takeover; server_max_window_bits=12",
+            ),
+            (
+                "permessage-deflate; server_max_window_bits=15",
+                "permessage-deflate; server_no_context_takeover; client_no_context_takeover; server_max_window_bits=15",
+                "permessage-deflate; client_no_context_takeover; server_max_window_bits=12",
+            ),
+            // The answer may not ask for more than was offered, though 9 bits are kept for it.
+            (
+                "permessage-deflate; client_max_window_bits=8",
+                none,
+                "permessage-deflate; server_max_window_bits=12; client_max_window_bits=8",
             ),
             (
                 "permessage-deflate; server_max_window_bits=8, permessage-deflate",

@@ -28,6 +28,8 @@ mod mask;
 mod utf8;
 
 pub use close::{CloseFrame, close_code_may_be_sent, encode_close};
+#[cfg(any(test, fuzzing))]
+pub(crate) use decode::oracle;
 pub use decode::{Event, Partial, Role, Rules, decode};
 pub use frame::{Header, Opcode, encode, encode_masked, frame_compressed};
 pub use key::{KEY_BYTES, accept_value, key_is_valid};

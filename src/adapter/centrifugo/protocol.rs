@@ -34,21 +34,21 @@ macro_rules! messages {
 
 /// What a client asks; nothing at all is a pong.
 #[derive(Clone, PartialEq, prost::Message, Deserialize)]
-#[cfg_attr(test, derive(Serialize))]
+#[cfg_attr(any(test, fuzzing), derive(Serialize))]
 #[serde(from = "Line")]
 pub(crate) struct Command {
     /// Given back with the reply; 0 for what has none.
     #[prost(uint32, tag = "1")]
     pub(crate) id: u32,
     #[prost(oneof = "Request", tags = "4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15")]
-    #[cfg_attr(test, serde(flatten))]
+    #[cfg_attr(any(test, fuzzing), serde(flatten))]
     pub(crate) request: Option<Request>,
 }
 
 /// The twelve things to ask for. The schema has separate fields, of which the first counts; on the wire of Protobuf
 /// that is the same but for who sends several, where the last does.
 #[derive(Clone, PartialEq, prost::Oneof)]
-#[cfg_attr(test, derive(Serialize), serde(rename_all = "snake_case"))]
+#[cfg_attr(any(test, fuzzing), derive(Serialize), serde(rename_all = "snake_case"))]
 pub(crate) enum Request {
     #[prost(message, tag = "4")]
     Connect(ConnectRequest),

@@ -16,9 +16,13 @@ mod invariants;
 mod line;
 mod machine;
 mod net;
+#[cfg(test)]
 mod planted;
 mod publisher;
 mod reader;
+mod schedule;
+#[cfg(test)]
+mod seeds;
 mod session;
 mod shape;
 mod told;
@@ -41,13 +45,12 @@ use machine::{Listener, Simulated};
 use net::Net;
 use publisher::Publisher;
 use reader::{Reader, Transport};
+pub(crate) use schedule::schedule;
 use session::Session;
 use shape::Shape;
 use std::cell::RefCell;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Mutex, OnceLock};
+use std::sync::OnceLock;
 use truth::{Tally, Truth};
 use wire::At;
 
@@ -113,11 +116,13 @@ struct World {
 }
 
 impl World {
-    fn new(seed: u64) -> Self {
+    /// At most so many steps of the storm.
+    fn of(mut rng: Rng, steps_max: u32) -> Self {
         // Nothing reads it: who rings is looked up in the mailbox.
         static WAKE: OnceLock<Wake> = OnceLock::new();
-        let mut rng = Rng::new(seed);
-        let shape = Shape::draw(&mut rng);
+        let mut shape = Shape::draw(&mut rng);
+        shape.steps = shape.steps.min(steps_max);
+        warm_up(&shape);
         let net = Rc::new(RefCell::new(Net::new(rng.next(), shape.workers, shape.descriptors_max, shape.faults)));
         let port = |_| Port {
             mailbox: Mailbox::default(),
@@ -242,6 +247,18 @@ impl World {
 
     fn clients(&self) -> usize {
         self.readers.len() + self.sessions.len() + self.publishers.len() + self.hostiles.len()
+    }
+
+    /// From the storm to the end; panics where the server is wrong.
+    fn run(mut self) -> Tally {
+        self.storm();
+        self.calm(1000);
+        self.check_caught_up(&self.heads());
+        self.last_words();
+        self.end();
+        let mut tally = self.truth.tally;
+        tally.add(&self.net.borrow().seen);
+        tally
     }
 
     /// Everything at once, in no order.
@@ -442,65 +459,5 @@ fn warm_up(shape: &Shape) {
             encode_compressed(&mut Vec::new(), crate::ws::Opcode::Text, &[b'x'; 1000], (compression, window), None);
         }
         let _ = inflate(&[0], 10, None, &mut Vec::new());
-    }
-}
-
-/// Runs one seed; panics where the server is wrong.
-fn run(seed: u64) -> Tally {
-    warm_up(&Shape::draw(&mut Rng::new(seed)));
-    let mut world = World::new(seed);
-    world.storm();
-    world.calm(1000);
-    world.check_caught_up(&world.heads());
-    world.last_words();
-    world.end();
-    let mut tally = world.truth.tally;
-    tally.add(&world.net.borrow().seen);
-    tally
-}
-
-/// Runs seeds, on all cores, says which fail, and what was seen in all of them.
-fn run_all(seeds: impl IntoIterator<Item = u64>) -> Tally {
-    let seeds: Vec<u64> = seeds.into_iter().collect();
-    let (next, all) = (AtomicUsize::new(0), Mutex::new((Tally::default(), Vec::new())));
-    let work = || {
-        while let Some(&seed) = seeds.get(next.fetch_add(1, Ordering::Relaxed)) {
-            let result = catch_unwind(AssertUnwindSafe(|| run(seed)));
-            let mut all = all.lock().expect("nothing panics under it");
-            if let Ok(tally) = result {
-                all.0.add(&tally);
-                continue;
-            }
-            eprintln!("seed {seed} failed, with {:?}; to see it again:", Shape::draw(&mut Rng::new(seed)));
-            eprintln!("  SIM_SEED={seed} cargo test --lib simulation -- --nocapture");
-            all.1.push(seed);
-        }
-    };
-    let threads = std::thread::available_parallelism().map_or(1, usize::from).min(seeds.len());
-    std::thread::scope(|scope| (0..threads).for_each(|_| _ = scope.spawn(work)));
-    let (sum, failed) = all.into_inner().expect("nothing panics under it");
-    eprintln!("{} seeds: {sum:?}", seeds.len());
-    assert!(failed.is_empty(), "{} seeds failed: {failed:?}", failed.len());
-    sum
-}
-
-/// Seeds that once found something: a client that half-closed behind requests whose answers it did not read was counted
-/// twice, by two gauges (268); whoever asked on and on without reading put off the deadline of its own writes (283).
-const FOUND: [u64; 2] = [268, 283];
-
-/// Enough to see everything happen, in some seconds.
-const SEEDS: u64 = if cfg!(debug_assertions) { 120 } else { 2000 };
-
-#[test]
-fn nobody_is_left_behind_whatever_the_machine_does() {
-    let number = |text: &str| text.parse().expect("THRONG_SEEDS is FROM..TO, and SIM_SEED a number");
-    if let Ok(seed) = std::env::var("SIM_SEED") {
-        run_all([number(&seed)]);
-    } else if let Ok(seeds) = std::env::var("THRONG_SEEDS") {
-        let (from, to) = seeds.split_once("..").expect("THRONG_SEEDS is FROM..TO");
-        run_all(number(from)..number(to));
-    } else {
-        // What never happens proves nothing.
-        run_all((0..SEEDS).chain(FOUND)).check();
     }
 }

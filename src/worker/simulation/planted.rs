@@ -1,6 +1,6 @@
 //! The simulation sees bugs: with any of those that are planted, one of the first seeds fails, which passes without.
 
-use super::run;
+use super::seeds::run;
 use crate::planted::Bug::{self, *};
 use crate::planted::tests::with;
 use std::cell::RefCell;
