@@ -5,8 +5,8 @@ use super::session::session;
 use super::settings;
 use crate::adapter::centrifugo::codec::{Format, commands, emulation};
 use crate::adapter::centrifugo::protocol::Command;
-use crate::limits::JSON_DEPTH_MAX;
 use crate::json::{push_string, validate};
+use crate::limits::JSON_DEPTH_MAX;
 use prost::Message;
 use serde::de::IgnoredAny;
 
