@@ -1,8 +1,8 @@
 //! Accepting: everybody who comes is either taken or told why not, whatever the machine is short of.
 
 use super::{Kernel, Worker, token};
-use crate::conn::Conn;
-use crate::error::Refused;
+use crate::conn::{Conn, Ended};
+use crate::error::{End, Refused};
 use crate::http::{Fields, Head, HeadScan, Manner, Response, cross_origin, wants_events};
 use crate::limits::{ACCEPT_PAUSE_MS, ACCEPTS_PER_TURN, EVENT_SOURCE_BUSY_RETRY_MS};
 use crate::mem::{Meter, Rate};
@@ -229,6 +229,9 @@ impl<S: Service, K: Kernel> Worker<S, K> {
             self.port().metrics.accept_errors.add(1);
             if self.log.allows(self.now) {
                 log::warn!("cannot watch a connection (see fs.epoll.max_user_watches): {error}");
+            }
+            if let Some(entry) = self.table.at(slot) {
+                entry.conn.settle(Ended::new(End::Aborted)); // it was there
             }
             self.remove(slot, true);
         }

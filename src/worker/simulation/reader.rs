@@ -152,11 +152,12 @@ impl Reader {
         }
     }
 
-    /// The server has ended its direction: whoever asked, and was not sent away at the door, has its answer. (Between two
+    /// The server has ended its direction: whoever asked, is there, and was not sent away at the door, has its answer. (Between two
     /// polls a connection may end at any time.)
     fn check_end(&self, scene: &Scene<'_>) {
         let is_asking = self.stage == Stage::Asking && !self.transport.is_poll() && self.line.out.is_empty();
-        let is_in = self.line.link.is_some_and(|link| scene.net.borrow().is_watched(link));
+        let net = scene.net.borrow();
+        let is_in = self.line.link.is_some_and(|link| net.is_watched(link) && !net.is_left(link));
         assert!(!(is_asking && is_in), "{}: was sent away without a word", self.who());
     }
 
