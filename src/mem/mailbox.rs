@@ -12,7 +12,7 @@ pub struct Mailbox<T> {
     queue: Mutex<VecDeque<T>>,
     /// A wakeup is under way that the owner has not seen yet: whoever sets it must wake the owner.
     ringing: AtomicBool,
-    /// How often it rang, for the simulation.
+    /// How often its owner was woken, for the simulation.
     #[cfg(any(test, fuzzing))]
     rings: std::sync::atomic::AtomicUsize,
 }
@@ -34,10 +34,7 @@ impl<T> Mailbox<T> {
     pub fn post(&self, envelope: T) -> bool {
         // No code that can panic runs under the lock, so a poisoned one is a sound one.
         self.queue.lock().unwrap_or_else(PoisonError::into_inner).push_back(envelope);
-        let rings = !self.ringing.swap(true, Ordering::AcqRel);
-        #[cfg(any(test, fuzzing))]
-        self.rings.fetch_add(usize::from(rings), Ordering::Relaxed);
-        rings
+        !self.ringing.swap(true, Ordering::AcqRel)
     }
 
     /// Takes out everything, into an empty `batch`. What is posted from here on rings again: the flag is cleared
@@ -57,7 +54,13 @@ impl<T> Mailbox<T> {
         self.ringing.load(Ordering::Acquire)
     }
 
-    /// How often its owner was to be woken.
+    /// Its owner has been woken.
+    #[cfg(any(test, fuzzing))]
+    pub(crate) fn rang(&self) {
+        self.rings.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// How often that was.
     #[cfg(any(test, fuzzing))]
     pub(crate) fn rings(&self) -> usize {
         self.rings.load(Ordering::Relaxed)

@@ -13,12 +13,19 @@ pub(crate) struct Held {
 thread_local! {
     // Without a destructor and made at compile time: the allocator may look at any time.
     static HELD: Cell<Held> = const { Cell::new(Held { bytes: 0, blocks: 0 }) };
+    /// The most bytes since somebody last asked.
+    static PEAK: Cell<i64> = const { Cell::new(0) };
     static COUNTS: Cell<bool> = const { Cell::new(false) };
 }
 
 /// What is held by what this thread did while it counted.
 pub(crate) fn held() -> Held {
     HELD.get()
+}
+
+/// The most bytes that were held since this was last asked.
+pub(crate) fn peak() -> i64 {
+    PEAK.replace(HELD.get().bytes)
 }
 
 /// Counts, or does not, while `act` runs.
@@ -37,6 +44,7 @@ fn count(bytes: i64, blocks: i64) {
     if COUNTS.get() {
         let held = HELD.get();
         HELD.set(Held { bytes: held.bytes + bytes, blocks: held.blocks + blocks });
+        PEAK.set(PEAK.get().max(held.bytes + bytes));
     }
 }
 
@@ -82,6 +90,9 @@ mod tests {
         let block = counting(true, || vec![0_u8; 1000]);
         assert_eq!(held(), Held { bytes: before.bytes + 1000, blocks: before.blocks + 1 });
         let other = counting(true, || counting(false, || vec![0_u8; 10]));
+        peak();
+        counting(true, || drop(vec![0_u8; 500]));
+        assert_eq!((peak(), peak()), (before.bytes + 1500, before.bytes + 1000));
         counting(true, || drop(block));
         drop(other);
         assert_eq!(held(), before);

@@ -58,6 +58,8 @@ impl<T> Port<T> {
     pub(crate) fn post(&self, envelope: Envelope<T>) {
         if self.mailbox.post(envelope) && !planted(Bug::WakeDropped) {
             self.wake.wake();
+            #[cfg(any(test, fuzzing))]
+            self.mailbox.rang();
         }
     }
 }

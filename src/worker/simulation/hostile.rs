@@ -24,10 +24,12 @@ enum Attack {
     BehindClose,
     BadDeflate,
     BadCommands,
+    /// It does nothing wrong: it asks, ends its direction, and waits for the answer.
+    Parting,
 }
 
 impl Attack {
-    const ALL: [Self; 15] = [
+    const ALL: [Self; 16] = [
         Self::Silence,
         Self::TrickledHead,
         Self::RandomHead,
@@ -43,6 +45,7 @@ impl Attack {
         Self::BehindClose,
         Self::BadDeflate,
         Self::BadCommands,
+        Self::Parting,
     ];
 
     /// Whether it begins with a handshake that is right.
@@ -97,6 +100,10 @@ pub(super) struct Hostile {
     due: Due,
     /// What it has to say has been said, but for what it says again and again.
     said: bool,
+    /// All that it has to say was on its way when it ended its direction.
+    parted: bool,
+    /// It has had an answer.
+    answered: bool,
     next_ms: u64,
 }
 
@@ -127,7 +134,7 @@ impl Hostile {
     pub(super) fn new(name: usize) -> Self {
         let attack = Attack::ALL[name % Attack::ALL.len()];
         let (line, codec, stage, due) = (Line::default(), Codec::default(), Stage::Out, Due::Usual);
-        Self { attack, line, stage, codec, due, said: false, next_ms: 0 }
+        Self { attack, line, stage, codec, due, said: false, parted: false, answered: false, next_ms: 0 }
     }
 
     /// At the very end, for the one that would stay for ever.
@@ -149,8 +156,22 @@ impl Hostile {
         if !scene.calm && self.line.out.len() < 5000 {
             self.go_on(scene);
         }
+        let has_asked = self.attack == Attack::Parting && self.said && self.line.out.is_empty();
+        if let Some(link) = self.line.link.filter(|_| has_asked)
+            && !scene.net.borrow().is_left(link)
+        {
+            self.parted = true;
+            self.line.half_close(scene);
+        }
         let came = self.line.step(scene);
         while self.hear(scene) {}
+        if self.parted && matches!(came, Came::End | Came::Reset) {
+            let net = scene.net.borrow();
+            let link = self.line.link.map(|link| &net.links[link]);
+            // Who reads too slowly may be reset in the middle of the answer.
+            let is_in = link.is_some_and(|link| link.token.is_some() && !link.reset && link.sent == 0);
+            assert!(self.answered || !is_in, "it ended its direction behind a request, and was not answered: {link:?}");
+        }
         if matches!(came, Came::End | Came::Reset) {
             self.line.leave(scene);
             self.stage = Stage::Out;
@@ -161,6 +182,7 @@ impl Hostile {
 
     fn begin(&mut self, scene: &mut Scene<'_>) {
         (self.stage, self.due, self.said, self.codec) = (Stage::Http, Due::Usual, false, Codec::default());
+        (self.parted, self.answered) = (false, false);
         if scene.rng.below(3) == 0 {
             self.attack = Attack::ALL[scene.rng.below(Attack::ALL.len() as u64) as usize];
         }
@@ -207,6 +229,7 @@ impl Hostile {
             Attack::BehindClose => &mut tally.behind_closes,
             Attack::BadDeflate => &mut tally.bad_deflate,
             Attack::BadCommands => &mut tally.bad_commands,
+            Attack::Parting => &mut tally.parting,
         } += 1;
     }
 
@@ -248,6 +271,7 @@ impl Hostile {
                 let head = "POST /topics/h0 HTTP/1.1\r\nHost: s\r\nContent-Type: text/plain\r\n";
                 out.extend_from_slice(format!("{head}{rest}").as_bytes());
             }
+            Attack::Parting if first => out.extend_from_slice(b"GET /nothing HTTP/1.1\r\nHost: s\r\n\r\n"),
             Attack::UnreadPipeline => {
                 out.extend_from_slice(b"GET /topics/h0?since=earliest HTTP/1.1\r\nHost: s\r\n\r\n");
                 let post =
@@ -317,7 +341,7 @@ impl Hostile {
                     self.due = Due::Code(1007);
                 }
                 (true, _) => {
-                    text(0xc2, &bomb(100_000));
+                    text(0xc2, &bomb(if rng.below(2) == 0 { 100_000 } else { 8_000_000 }));
                     self.due = Due::Code(1009);
                 }
                 _ => {
@@ -354,6 +378,7 @@ impl Hostile {
             }
             Stage::Http => {
                 let Some(answer) = Answer::take(input, false) else { return false };
+                self.answered = true;
                 scene.truth.tally.timed_out += u64::from(answer.status == 408);
                 self.stage = match answer.status {
                     101 => Stage::Frames,

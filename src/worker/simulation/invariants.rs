@@ -4,12 +4,15 @@ use super::machine::Simulated;
 use super::*;
 use crate::conn::Phase;
 use crate::limits::{OUTPUT_KEEP_BYTES, READ_PAUSE_BYTES, SCRATCH_BYTES, WAIT_S_MAX};
-use crate::sys::ledger::{Held, held};
+use crate::sys::ledger::{Held, held, peak};
 use crate::time::Tick;
 
 /// Turns in a row with nothing done after which a worker that asks to be called at once is spinning. Slices of what has
 /// nothing to do (sweeps, timers that are armed again) are below.
 const IDLE_TURNS_MAX: u32 = 150;
+
+/// More than what is held after a turn is not held in it, but for a few messages in all their forms.
+const MOMENT_BYTES_MAX: i64 = 4 << 20;
 
 /// A deadline in ticks covers what it stands for, and one more begins.
 const SLACK_MS: u64 = 3 * Tick::MS;
@@ -165,8 +168,11 @@ impl Budget {
         // A message is written in each encoding that somebody wants, and remembered by its key.
         let logs = 12 * published.0 + 4000 * published.1;
         let own = shape.workers * (4 * OUTPUT_KEEP_BYTES + 256 * 1024);
+        let now = held();
         let (most, taken) = (connections * each + logs + own, self.taken());
         assert!(taken.bytes <= most as i64, "{taken:?} for {connections} connections, where {most} bytes may be");
+        let for_a_moment = peak() - now.bytes;
+        assert!(for_a_moment <= MOMENT_BYTES_MAX, "{for_a_moment} bytes were taken and given back in one turn");
     }
 
     /// Everybody has gone, and all that was said is forgotten: what is left are the workers' own buffers.

@@ -5,7 +5,7 @@
 //! short for it as well.
 
 use super::super::kernel::{Event, Kernel};
-use super::net::{ENDED, Net, READ};
+use super::net::{ENDED, ERROR, Net, READ};
 use crate::limits::EVENTS_PER_TURN;
 use crate::sys::ledger::counting;
 use crate::time::Millis;
@@ -382,7 +382,7 @@ impl Kernel for Simulated {
             }
             let all = link.inbound.len().min(buffer.len());
             // Behind the end nothing comes, so what was told of with it is there.
-            let least = usize::from(link.fin_came);
+            let least = usize::from(link.fin_came || link.reset);
             let mut count = if overtaken { ((part % all as u64) as usize).max(least) } else { all };
             if link.is_bytewise && faults.bytewise > 0 {
                 count = 1;
@@ -390,10 +390,10 @@ impl Kernel for Simulated {
             buffer[..count].copy_from_slice(&link.inbound[..count]);
             link.inbound.drain(..count);
             link.received += count as u64;
-            let (left, ended) = (!link.inbound.is_empty(), link.fin_came);
-            if left {
+            if !link.inbound.is_empty() {
+                let more = link.state() & (READ | ENDED | ERROR);
                 net.seen.short_reads += 1;
-                net.edge(socket.id, if ended { READ | ENDED } else { READ });
+                net.edge(socket.id, more);
             }
             if count == 0 {
                 net.seen.would_block += 1;

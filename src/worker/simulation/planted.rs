@@ -11,21 +11,12 @@ use std::sync::{Mutex, Once};
 use std::thread;
 
 /// By when each must have been found.
-const SEEDS_MAX: u64 = 400;
+const SEEDS_MAX: u64 = 3000;
+
+/// Those that take more seeds than a build without optimisation has time for.
+const RARE: [Bug; 3] = [InflatedFirst, StallPutOff, TicketIgnored];
 
 const THREADS: usize = 2;
-
-/// Those that are not found, and what that would take.
-const NOT_YET: [(Bug, &str); 8] = [
-    (ReadClosedLoses, "clients that end their direction behind a request, and wait for the answer"),
-    (CompressedToAll, "a server that compresses, for some of its clients"),
-    (InflatedFirst, "clients that send what inflates to more than a message may have, and a budget of memory"),
-    (HeadPutOff, "clients whose head trickles in for longer than it may, and deadlines that are checked"),
-    (ClosePutOff, "clients that send on and do not answer a Close, and deadlines that are checked"),
-    (StallPutOff, "clients that are sent more and more and read nothing, and deadlines that are checked"),
-    (TicketIgnored, "sessions that end a subscription before it has begun, and ask for it again"),
-    (WakeDropped, "wakeups that are heard, rather than looked up in the mailbox"),
-];
 
 thread_local! {
     /// What panics have said on this thread, if somebody listens: they are not printed then.
@@ -82,18 +73,14 @@ fn look_for(bugs: &[Bug]) -> Vec<Found> {
 #[test]
 fn every_planted_bug_is_found() {
     listen();
-    let is_seen = |bug: &Bug| NOT_YET.iter().all(|(other, _)| other != bug);
-    let bugs: Vec<_> = Bug::ALL.iter().copied().filter(is_seen).collect();
-    assert!(bugs.len() >= 20);
+    let has_time = |bug: &Bug| !(cfg!(debug_assertions) && RARE.contains(bug));
+    let bugs: Vec<_> = Bug::ALL.iter().copied().filter(has_time).collect();
     let mut found = look_for(&bugs);
     found.sort_by_key(|&(bug, _)| bug as usize);
     let mut table = String::from("bug                 seed  what the seed says\n");
     for (bug, found) in &found {
         let (seed, how) = found.as_ref().map_or((String::new(), "nothing"), |(seed, how)| (seed.to_string(), how));
         _ = writeln!(table, "{:<20}{seed:>4}  {how:.120}", format!("{bug:?}"));
-    }
-    for (bug, needs) in NOT_YET {
-        _ = writeln!(table, "{:<20}      not yet: it takes {needs}", format!("{bug:?}"));
     }
     eprint!("{table}");
     let missed: Vec<_> = found.iter().filter(|(_, found)| found.is_none()).map(|(bug, _)| bug).collect();

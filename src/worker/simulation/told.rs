@@ -33,7 +33,11 @@ impl World {
                 let (phase, waits) = (entry.conn.phase(), entry.conn.queued() > 0);
                 // Who breaks the rules stays until it is sent away.
                 let has_left = self.net.borrow().is_left(entry.socket.id);
-                assert!(waits || !has_left, "worker {index}: slot {slot} ({phase:?}) is not known to have gone");
+                let link = &self.net.borrow().links[entry.socket.id];
+                assert!(
+                    waits || !has_left,
+                    "worker {index}: slot {slot} ({phase:?}) is not known to have gone: {link:?}"
+                );
             }
         }
     }

@@ -70,7 +70,8 @@ tally! {
     // The peers.
     fins resets cut zero_windows posts emulated compressed takeover inflated
     hostile silent trickled_heads random_heads lying_bodies unread_pipelines unread_streams forged_tickets random_frames
-    violations fragments unread_pings ignored_closes behind_closes bad_deflate bad_commands timed_out closed_right
+    violations fragments unread_pings ignored_closes behind_closes bad_deflate bad_commands parting timed_out
+    closed_right
 }
 
 /// What a server promises in the seed under way.
