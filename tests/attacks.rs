@@ -393,7 +393,7 @@ fn floods_are_held_back_and_then_closed() {
             });
         }
         scope.spawn(|| {
-            let mut peer = server.connect();
+            let peer = server.connect();
             let mut writing = peer.stream().try_clone().unwrap();
             scope.spawn(move || while writing.write_all(&requests).is_ok() {});
             // It is held back for ten seconds.

@@ -82,7 +82,7 @@ impl<T> Conn<T> {
             // The peer sends on behind its Close: closing now would reset the connection under ours.
             Phase::Finishing if at < input.len() => self.set_phase(Phase::Refusing),
             Phase::Open | Phase::Paced | Phase::Closing if partial.is_some() => {
-                self.keep_partial(partial, now, rules, output, handler)
+                self.keep_partial(partial, now, rules, output, handler);
             }
             _ => self.tidy(),
         }

@@ -171,18 +171,18 @@ impl Stage {
 
 impl<S: Service> Stage<S> {
     fn with(service: S) -> Self {
-        Self::set(service, Config::default(), |shared| shared)
+        Self::set(service, &Config::default(), |shared| shared)
     }
 
-    fn by(service: S, config: Config) -> Self {
+    fn by(service: S, config: &Config) -> Self {
         Self::set(service, config, |shared| shared)
     }
 
     fn sharing(service: S, limited: impl FnOnce(Shared<S::State>) -> Shared<S::State>) -> Self {
-        Self::set(service, Config::default(), limited)
+        Self::set(service, &Config::default(), limited)
     }
 
-    fn set(service: S, config: Config, limited: impl FnOnce(Shared<S::State>) -> Shared<S::State>) -> Self {
+    fn set(service: S, config: &Config, limited: impl FnOnce(Shared<S::State>) -> Shared<S::State>) -> Self {
         let kernel = Scripted::default();
         let script = Rc::clone(&kernel.0);
         let wake = Wake::new().expect("an eventfd");

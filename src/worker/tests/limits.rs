@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 const PING: &[u8] = b"\x89\x80\0\0\0\0";
 
 fn rated(message_rate: u32, byte_rate: u64, control_rate: u32) -> Stage {
-    Stage::by(Echo, Config { message_rate, byte_rate, control_rate, ..Config::default() })
+    Stage::by(Echo, &Config { message_rate, byte_rate, control_rate, ..Config::default() })
 }
 
 impl Stage {
@@ -137,7 +137,7 @@ static USED: AtomicU64 = AtomicU64::new(0);
 #[test]
 fn when_memory_is_short_the_largest_go_first_and_nobody_comes_in() {
     let memory = Memory { bytes_max: 1_000_000, used: || USED.load(Ordering::Relaxed) };
-    let mut stage = Stage::by(Echo, Config { memory: Some(memory), ..Config::default() });
+    let mut stage = Stage::by(Echo, &Config { memory: Some(memory), ..Config::default() });
     let sizes = [0, 1_500, 10_000, 60_000];
     let clients = sizes.map(|_| stage.client());
     stage.turn();
@@ -182,7 +182,7 @@ fn when_memory_is_short_the_largest_go_first_and_nobody_comes_in() {
 fn when_connections_hold_little_the_logs_are_cut() {
     static USED: AtomicU64 = AtomicU64::new(0);
     let memory = Memory { bytes_max: 0, used: || USED.load(Ordering::Relaxed) };
-    let mut stage = Stage::by(Echo, Config { memory: Some(memory), ..Config::default() });
+    let mut stage = Stage::by(Echo, &Config { memory: Some(memory), ..Config::default() });
     let name = TopicName::new("t").expect("a name");
     for _ in 0..100 {
         let publication = crate::topic::Publication::new(crate::topic::Kind::Text, vec![b'x'; 1000].into());
