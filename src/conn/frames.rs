@@ -29,10 +29,7 @@ impl<T> Conn<T> {
                 self.frames_input(input, now, rules, output, handler);
             }
             Phase::Paced => self.frames_input(input, now, rules, output, handler),
-            Phase::Head | Phase::Idle => {
-                self.last_seen = now;
-                self.requests_input(input, now, rules, output, handler);
-            }
+            Phase::Head | Phase::Idle => self.requests_input(input, now, rules, output, handler),
             Phase::Body => self.body_input(input, now, rules, output, handler),
             Phase::Refusing | Phase::Lingering => self.discard(input.len()),
             Phase::Deciding

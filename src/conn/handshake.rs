@@ -30,9 +30,9 @@ pub(crate) enum Verdict<T> {
 #[derive(Debug)]
 pub(super) enum Handshake {
     /// A part of a head; in `Idle`, requests that wait until the answers before them have been read.
-    Head { bytes: Vec<u8>, scan: HeadScan },
+    Head { bytes: Vec<u8>, scan: HeadScan, since: Tick },
     /// A request whose body is not complete.
-    Body { head: Vec<u8>, body: Body },
+    Body { head: Vec<u8>, body: Body, since: Tick },
     /// A request that waits for its answer, and what came behind it.
     Asked { manner: Manner, rest: Vec<u8> },
     /// A correct upgrade that waits for its verdict.
@@ -47,11 +47,19 @@ pub(super) enum Handshake {
 }
 
 impl Handshake {
+    /// When the time of what is being read has begun.
+    pub(super) fn since(&self) -> Option<Tick> {
+        match self {
+            Self::Head { since, .. } | Self::Body { since, .. } => Some(*since),
+            Self::Asked { .. } | Self::Deciding { .. } => None,
+        }
+    }
+
     /// Bytes of memory behind it.
     pub(super) fn bytes(&self) -> usize {
         match self {
             Self::Head { bytes, .. } => bytes.capacity(),
-            Self::Body { head, body } => head.capacity() + body.held(),
+            Self::Body { head, body, .. } => head.capacity() + body.held(),
             Self::Asked { rest, .. } => rest.capacity(),
             Self::Deciding { early, .. } => early.capacity(),
         }

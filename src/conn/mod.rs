@@ -142,6 +142,16 @@ pub(crate) struct Conn<T> {
     pub(crate) state: Option<T>,
 }
 
+/// What a socket has that is not read.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+enum Unread {
+    #[default]
+    Nothing,
+    Something,
+    /// The end, perhaps with something before it.
+    End,
+}
+
 /// What only few connections have at any moment.
 #[derive(Debug, Default)]
 struct Rare {
@@ -163,8 +173,8 @@ struct Rare {
     context: Option<Box<Context>>,
     /// Bytes thrown away in `Lingering`.
     discarded: u32,
-    /// The socket had something to read while a request waited for its answer, and was not read.
-    unread: bool,
+    /// What the socket had while a request waited for its answer.
+    unread: Unread,
 }
 
 impl Rare {
@@ -176,7 +186,7 @@ impl Rare {
             && self.ended.is_none()
             && self.context.is_none()
             && self.discarded == 0
-            && !self.unread
+            && self.unread == Unread::Nothing
     }
 }
 
@@ -243,17 +253,23 @@ impl<T> Conn<T> {
     }
 
     /// The socket has something to read, and is not read: if a request waits, that is remembered for when it is answered.
-    pub(crate) fn pass_over(&mut self) {
+    /// `ended`: and the peer sends no more.
+    pub(crate) fn pass_over(&mut self, ended: bool) {
         if matches!(self.phase(), Phase::Deciding | Phase::Waiting)
             && let Some(rare) = &mut self.rare
         {
-            rare.unread = true;
+            rare.unread = rare.unread.max(if ended { Unread::End } else { Unread::Something });
         }
+    }
+
+    /// Whether it is known that the peer of a request that waits sends no more.
+    pub(crate) fn has_ended(&self) -> bool {
+        self.rare.as_ref().is_some_and(|rare| rare.unread == Unread::End)
     }
 
     /// Whether it was passed over since it was last asked.
     pub(crate) fn was_passed_over(&mut self) -> bool {
-        let unread = self.rare.as_mut().is_some_and(|rare| std::mem::take(&mut rare.unread));
+        let unread = self.rare.as_mut().is_some_and(|rare| std::mem::take(&mut rare.unread) != Unread::Nothing);
         self.tidy();
         unread
     }

@@ -18,29 +18,36 @@ impl<T> Conn<T> {
         output: &mut Vec<u8>,
         handler: &mut impl Handler<T>,
     ) {
-        let Some(Handshake::Head { mut bytes, scan }) = self.take_handshake() else {
-            return self.first_requests(input, now, rules, output, handler);
+        let (phase, seen) = (self.phase(), std::mem::replace(&mut self.last_seen, now));
+        let Some(Handshake::Head { mut bytes, scan, since }) = self.take_handshake() else {
+            // The first one has its time from when the connection was accepted.
+            let since = if phase == Phase::Head { seen } else { now };
+            return self.first_requests(input, since, now, rules, output, handler);
         };
+        // What waited for answers to be read begins now.
+        let since = if phase == Phase::Head { since } else { now };
         bytes.extend_from_slice(input);
         if let Some((from, scan)) = self.requests(&mut bytes, scan, now, rules, output, handler) {
             // The same buffer, so that a head that comes byte by byte is not copied for each of them; behind requests that were
             // answered one of its size.
-            let bytes = if from == 0 { bytes } else { bytes[from..].to_vec() };
-            self.keep_handshake(Handshake::Head { bytes, scan });
+            let (bytes, since) = if from == 0 { (bytes, since) } else { (bytes[from..].to_vec(), now) };
+            self.keep_handshake(Handshake::Head { bytes, scan, since });
         }
     }
 
-    /// Takes requests of which nothing has come before.
+    /// Takes requests of which nothing has come before; the time of the first one has begun at `since`.
     fn first_requests(
         &mut self,
         input: &mut [u8],
+        since: Tick,
         now: Tick,
         rules: &Rules,
         output: &mut Vec<u8>,
         handler: &mut impl Handler<T>,
     ) {
         if let Some((from, scan)) = self.requests(input, HeadScan::default(), now, rules, output, handler) {
-            self.keep_handshake(Handshake::Head { bytes: input[from..].to_vec(), scan });
+            let since = if from == 0 { since } else { now };
+            self.keep_handshake(Handshake::Head { bytes: input[from..].to_vec(), scan, since });
         }
     }
 
@@ -154,7 +161,7 @@ impl<T> Conn<T> {
             output.extend_from_slice(b"HTTP/1.1 100 Continue\r\n\r\n");
         }
         self.set_phase(Phase::Body);
-        self.keep_handshake(Handshake::Body { head: bytes.to_vec(), body });
+        self.keep_handshake(Handshake::Body { head: bytes.to_vec(), body, since: now });
         Ok(rest.len())
     }
 
@@ -168,7 +175,7 @@ impl<T> Conn<T> {
         handler: &mut impl Handler<T>,
     ) {
         self.last_seen = now;
-        let Some(Handshake::Body { head: bytes, mut body }) = self.take_handshake() else {
+        let Some(Handshake::Body { head: bytes, mut body, since }) = self.take_handshake() else {
             unreachable!("a body belongs to a request");
         };
         let fed = match body.feed(input) {
@@ -176,14 +183,14 @@ impl<T> Conn<T> {
             Err(error) => return self.refuse(&Refused::from(error).into(), false, output, handler),
         };
         if !fed.done {
-            return self.keep_handshake(Handshake::Body { head: bytes, body });
+            return self.keep_handshake(Handshake::Body { head: bytes, body, since });
         }
         let mut fields = Fields::new();
         let Ok(head) = Head::parse(&bytes, &mut fields) else { unreachable!("it was parsed before") };
         self.answer_request(&head, &body.take(), now, rules, output, handler);
         let rest = &mut input[fed.consumed..];
         if self.phase() == Phase::Idle {
-            self.first_requests(rest, now, rules, output, handler);
+            self.first_requests(rest, now, now, rules, output, handler);
         } else {
             self.keep_rest(rest);
         }
@@ -276,7 +283,7 @@ impl<T> Conn<T> {
         let Some((manner, rest)) = self.take_asked() else { return false };
         self.respond(response, manner, output, handler);
         if self.phase() == Phase::Idle && !rest.is_empty() {
-            self.keep_handshake(Handshake::Head { bytes: rest, scan: HeadScan::default() });
+            self.keep_handshake(Handshake::Head { bytes: rest, scan: HeadScan::default(), since: self.last_seen });
         }
         true
     }

@@ -461,8 +461,10 @@ fn a_client_that_expects_a_word_gets_one_before_it_sends() {
 fn a_body_has_its_time_and_an_idle_connection_too() {
     let mut pair = Pair::new();
     pair.feed(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\n\r\n12");
-    assert_eq!(pair.conn.deadline(pair.now, &pair.rules), pair.now + pair.rules.head_timeout);
-    pair.conn.timer(pair.now, &pair.rules, &mut pair.output, &mut pair.echo);
+    let due = pair.conn.deadline(pair.now, &pair.rules);
+    assert_eq!(due, pair.now + pair.rules.head_timeout);
+    assert_eq!(pair.conn.timer(pair.now, &pair.rules, &mut pair.output, &mut pair.echo), Some(due), "not yet");
+    pair.conn.timer(due, &pair.rules, &mut pair.output, &mut pair.echo);
     assert_eq!((&*pair.echo.refused, pair.conn.phase()), (&[408][..], Phase::Refusing));
     let mut pair = Pair::new();
     pair.feed(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n");
@@ -471,6 +473,29 @@ fn a_body_has_its_time_and_an_idle_connection_too() {
     assert_eq!(pair.conn.timer(pair.now, &pair.rules, &mut pair.output, &mut pair.echo), Some(due), "not yet");
     assert_eq!(pair.conn.timer(due, &pair.rules, &mut pair.output, &mut pair.echo), None);
     assert_eq!((pair.conn.phase(), pair.output.len()), (Phase::Finishing, 0));
+}
+
+#[test]
+fn each_of_the_requests_in_a_row_has_its_own_time() {
+    let request = "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 4\r\n\r\nbody".as_bytes();
+    // Every read ends at the same place in the middle of the next request.
+    for cut in 1..request.len() {
+        let mut pair = Pair::new();
+        pair.feed(&request[..cut]);
+        for _ in 0..30 {
+            pair.pass(1);
+            pair.feed(&[&request[cut..], &request[..cut]].concat());
+        }
+        assert_eq!((pair.echo.bodies.len(), &*pair.echo.refused), (30, &[][..]), "cut at {cut}");
+        // Bytes that trickle put nothing off.
+        let mut seconds = 0;
+        while pair.echo.refused.is_empty() {
+            pair.feed(&request[cut..cut]);
+            pair.pass(1);
+            seconds += 1;
+        }
+        assert!((10..=11).contains(&seconds), "{seconds}, cut at {cut}");
+    }
 }
 
 #[test]

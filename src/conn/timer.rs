@@ -47,6 +47,11 @@ impl<T> Conn<T> {
         }
     }
 
+    /// When what is being read of a request must be complete. One may follow another without a change of phase.
+    fn request_due(&self, rules: &Rules) -> Option<Tick> {
+        Some(self.rare.as_ref()?.handshake.as_ref()?.since()? + rules.head_timeout)
+    }
+
     /// That moment, or when the message under way must be complete, if that is earlier.
     fn or_message_due(&self, due: Tick, rules: &Rules) -> Tick {
         self.message_due(rules).filter(|message| due.minus(*message) > 0).unwrap_or(due)
@@ -62,7 +67,7 @@ impl<T> Conn<T> {
             return from + rules.write_timeout;
         }
         match self.phase() {
-            Phase::Head | Phase::Body => now + rules.head_timeout,
+            Phase::Head | Phase::Body => self.request_due(rules).unwrap_or(now + rules.head_timeout),
             Phase::Idle => self.last_seen + rules.idle_timeout,
             Phase::Deciding => now + rules.decision_timeout,
             Phase::Open => self.or_message_due(self.last_seen + rules.ping_interval, rules),
@@ -95,6 +100,12 @@ impl<T> Conn<T> {
             self.settle(Ended::new(End::WriteStall));
             self.set_phase(Phase::Resetting);
             return None;
+        }
+        if matches!(self.phase(), Phase::Head | Phase::Body)
+            && let Some(due) = self.request_due(rules)
+            && !due.is_due(now)
+        {
+            return Some(due);
         }
         if self.end_overdue_message(now, rules, output, handler) {
             return None;

@@ -123,7 +123,7 @@ impl<S: Service, K: Kernel> Worker<S, K> {
             if !entry.conn.wants_input() {
                 // Held back until its output is written or its answer is there; then it is resumed. Whoever has gone
                 // while somebody decides would not be noticed meanwhile.
-                entry.conn.pass_over();
+                entry.conn.pass_over(ended);
                 if ended && entry.conn.is_pointless() {
                     self.remove(slot, false);
                 }

@@ -1,6 +1,6 @@
 //! A connection's subscriptions: how they begin and end.
 
-use super::table::Subscription;
+use super::table::{Entry, Subscription};
 use super::topics::{Ask, Asker, Poll, TopicMail, cursor_header};
 use super::{Kernel, Worker};
 use crate::conn::{Ended, Phase};
@@ -187,6 +187,11 @@ impl<S: Service, K: Kernel> Worker<S, K> {
         self.polls.insert(id.slot, Poll { limit, headers });
         let until = self.now.tick() + Span::covering(wait);
         self.handle(id.slot, id.serial, |desk| desk.entry.conn.wait(until));
+        // It went while the home was asked, and no edge will tell of that again.
+        let has_gone = |entry: &mut Entry<_, _>| entry.conn.has_ended() && entry.conn.is_pointless();
+        if self.table.find(id.slot, id.serial).is_some_and(has_gone) {
+            return self.remove(id.slot, false);
+        }
         self.push_one(id, nth);
     }
 
