@@ -137,13 +137,14 @@ fn offers_are_answered_by_the_letter() {
     let server = Throng::start("--echo --compression");
     let with_bits =
         "permessage-deflate; server_no_context_takeover; client_no_context_takeover; server_max_window_bits=9";
+    let with_all_bits = &format!("{NO_CONTEXT}; server_max_window_bits=15");
     for (offers, answer) in [
         (&["permessage-deflate"][..], Some(NO_CONTEXT)),
         (&["permessage-deflate; client_max_window_bits"], Some(NO_CONTEXT)),
         (&["permessage-deflate; client_max_window_bits=8"], Some(NO_CONTEXT)),
         (&["permessage-deflate; client_max_window_bits=\"15\""], Some(NO_CONTEXT)),
         (&["permessage-deflate; server_no_context_takeover; client_no_context_takeover"], Some(NO_CONTEXT)),
-        (&["permessage-deflate;server_max_window_bits=15"], Some(NO_CONTEXT)),
+        (&["permessage-deflate;server_max_window_bits=15"], Some(with_all_bits)),
         (&["permessage-deflate; server_max_window_bits=9"], Some(with_bits)),
         (&["permessage-deflate; server_max_window_bits=8"], None),
         (&["permessage-deflate; server_max_window_bits=8, permessage-deflate"], Some(NO_CONTEXT)),
