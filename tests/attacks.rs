@@ -446,6 +446,7 @@ fn when_memory_is_short_those_who_hold_most_go() {
         let line = metrics.lines().find_map(|line| line.strip_prefix("throng_shed_total "));
         line.unwrap().parse::<f64>().unwrap()
     };
+    assert_eq!(shed(), 0.0); // and with that the observer is in
     let greedy = siege.crowd(CROWD, |_| [&upgrade().bytes()[..], &begun].concat());
     eventually("enough were reset", PATIENCE, || shed() >= CROWD as f64 / 3.0);
     assert!(shed() < CROWD as f64 + 1.0);
