@@ -89,17 +89,8 @@ impl<T> Conn<T> {
         output: &mut Vec<u8>,
         handler: &mut impl Handler<T>,
     ) -> Option<Tick> {
-        if let Some(rare) = &self.rare
-            && !rare.outbox.is_empty()
-        {
-            let due = rare.moved + rules.write_timeout;
-            if self.phase() != Phase::Closing && !due.is_due(now) {
-                return Some(due);
-            }
-            // It takes nothing, so a Close has no way to it.
-            self.settle(Ended::new(End::WriteStall));
-            self.set_phase(Phase::Resetting);
-            return None;
+        if self.rare.as_ref().is_some_and(|rare| !rare.outbox.is_empty()) {
+            return self.stalled(now, rules);
         }
         if matches!(self.phase(), Phase::Head | Phase::Body)
             && let Some(due) = self.request_due(rules)
@@ -153,6 +144,19 @@ impl<T> Conn<T> {
             }
             Phase::Closing | Phase::Finishing | Phase::Refusing | Phase::Resetting => self.set_phase(Phase::Resetting),
         }
+        None
+    }
+
+    /// The timer fired while something waits to be written: it has moved since, or the peer does not read.
+    fn stalled(&mut self, now: Tick, rules: &Rules) -> Option<Tick> {
+        let moved = self.rare.as_ref().map_or(now, |rare| rare.moved);
+        let due = moved + rules.write_timeout;
+        if self.phase() != Phase::Closing && !due.is_due(now) {
+            return Some(due);
+        }
+        // It takes nothing, so a Close has no way to it.
+        self.settle(Ended::new(End::WriteStall));
+        self.set_phase(Phase::Resetting);
         None
     }
 }
