@@ -161,6 +161,13 @@ reasons! {
     }
 }
 
+impl End {
+    /// Whether the client closed, or went, rather than the server.
+    pub const fn is_by_client(self) -> bool {
+        matches!(self, Self::PeerClosed | Self::PeerGone | Self::PeerReset)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

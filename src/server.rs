@@ -519,12 +519,25 @@ impl<T> Handle<T> {
 
     /// How many WebSockets are open.
     pub fn connections(&self) -> u64 {
-        self.shared.ports.iter().map(|port| port.metrics.open.read()).sum()
+        self.shared.ports.iter().map(|port| port.metrics.open()).sum()
     }
 
-    /// The metrics in Prometheus's text format.
+    /// The metrics in Prometheus's text format (0.0.4): `docs/metrics.md` explains each. All workers are added up.
     pub fn metrics(&self) -> String {
-        metrics::render(&self.shared.ports.iter().map(|port| &port.metrics).collect::<Vec<_>>())
+        self.render_metrics(false)
+    }
+
+    /// The same, with a few metrics of each worker.
+    pub fn metrics_by_worker(&self) -> String {
+        self.render_metrics(true)
+    }
+
+    fn render_metrics(&self, each: bool) -> String {
+        let ports = &self.shared.ports;
+        let mailboxes: Vec<u64> = ports.iter().map(|port| port.mailbox.len() as u64).collect();
+        let (connections_max, memory) = (self.shared.connections_max() as u64, self.shared.memory());
+        let all: Vec<&Metrics> = ports.iter().map(|port| &port.metrics).collect();
+        metrics::render(&all, metrics::Server { mailboxes: &mailboxes, connections_max, memory, each })
     }
 
     /// Stops accepting, closes everybody with 1001, spread over `drain`, and ends the server. Whoever does not answer

@@ -48,6 +48,16 @@ impl<T> Mailbox<T> {
         mem::swap(batch, &mut self.queue.lock().unwrap_or_else(PoisonError::into_inner));
     }
 
+    /// How many envelopes are in it.
+    pub fn len(&self) -> usize {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner).len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
     /// Whether a wakeup is under way.
     #[cfg(any(test, fuzzing))]
     pub(crate) fn is_ringing(&self) -> bool {

@@ -33,6 +33,11 @@ impl Elements {
         json
     }
 
+    /// How many messages there are.
+    pub(crate) fn len(&self) -> usize {
+        self.messages.len()
+    }
+
     pub(crate) fn last(&self) -> Option<&Message> {
         self.messages.last().map(|message| &**message)
     }

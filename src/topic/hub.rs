@@ -1,13 +1,14 @@
 //! A worker's topics: the logs that have their home here, and the copies and subscribers of those it listens to.
 
 use super::{
-    Author, Copy, Cursor, Encoding, Epoch, Keys, Limits, Log, Members, Message, Publication, Since, Start, TopicName,
+    Author, Copy, Cursor, Encoding, Epoch, Kept, Keys, Limits, Log, Members, Message, Publication, Since, Start, TopicName,
 };
 use crate::config::RuleSet;
 use crate::limits::{EXPIRY_LOOKS_MAX, ROOM_LOOKS_MAX};
 use crate::planted::{Bug, planted};
 use slab::Slab;
 use std::collections::{HashMap, VecDeque};
+use std::rc::Rc;
 use std::sync::Arc;
 
 mod passing;
@@ -162,6 +163,8 @@ pub(crate) struct Local {
     /// The sweep: the next to be visited, and how many are left; a ring.
     position: usize,
     left: usize,
+    /// When the sweep under way began.
+    since_ms: u64,
     /// What goes past the log.
     passing: Option<Box<Passing>>,
 }
@@ -177,11 +180,16 @@ pub(crate) struct Topics {
     names: HashMap<TopicName, u32>,
     /// Locals whose subscribers are being sent to.
     sweeping: VecDeque<u32>,
+    /// When those sweeps began that are over since somebody looked.
+    pub(crate) swept: Vec<u64>,
     /// Those whose subscribers are being passed something beside the log.
     passing: VecDeque<u32>,
     /// The local that is looked at next for what has expired.
     look: usize,
     counts: Census,
+    /// What the homes' logs keep, and the copies.
+    kept: Rc<Kept>,
+    copied: Rc<Kept>,
 }
 
 impl Topics {
@@ -193,9 +201,12 @@ impl Topics {
             locals: Slab::new(),
             names: HashMap::new(),
             sweeping: VecDeque::new(),
+            swept: Vec::new(),
             passing: VecDeque::new(),
             look: 0,
             counts: Census::default(),
+            kept: Rc::default(),
+            copied: Rc::default(),
         }
     }
 
@@ -238,7 +249,7 @@ impl Topics {
             if self.homes.len() >= self.retention.homes_max {
                 self.make_room(now_ms)?;
             }
-            let log = Log::new(Epoch::from_random(random()), self.retention.of(name));
+            let log = Log::new(Epoch::from_random(random()), self.retention.of(name)).counted(&self.kept);
             let home = Home {
                 log,
                 attached: Vec::new(),
@@ -391,6 +402,7 @@ impl Topics {
                 asked: 0,
                 position: 0,
                 left: 0,
+                since_ms: 0,
                 passing: None,
             }) as u32
         });
@@ -407,7 +419,7 @@ impl Topics {
         let from = resolved.start.from;
         let reaches_back = |copy: &Copy| copy.head().epoch == from.epoch && copy.slice_after(from.offset).is_some();
         if !local.copy.as_ref().is_some_and(reaches_back) {
-            let mut copy = Copy::new(from.epoch, from.offset, self.retention.of(name));
+            let mut copy = Copy::new(from.epoch, from.offset, self.retention.of(name)).counted(&self.copied);
             resolved.messages.iter().for_each(|message| copy.push(Arc::clone(message)));
             local.copy = Some(copy);
         }
@@ -437,6 +449,7 @@ impl Topics {
         copy.push(Arc::clone(message));
         if local.left == 0 && !local.subscribers.is_empty() {
             self.sweeping.push_back(topic);
+            local.since_ms = now_ms;
         }
         local.left = local.subscribers.len();
     }
@@ -524,6 +537,7 @@ impl Topics {
                 return Some(Place { topic, index: local.position as u32 });
             }
             local.left = 0;
+            self.swept.push(local.since_ms);
             self.sweeping.pop_front();
         }
         None

@@ -14,7 +14,9 @@ use super::name::TopicName;
 use super::publication::Publication;
 use crate::limits::{LINGER, SHED_BYTES_MIN};
 use crate::planted::{Bug, planted};
+use std::cell::Cell;
 use std::collections::{VecDeque, vec_deque};
+use std::rc::Rc;
 use std::sync::Arc;
 
 /// What is kept; the first bound reached counts.
@@ -68,11 +70,48 @@ struct Run {
     entries: VecDeque<Arc<Message>>,
     bytes: usize,
     limits: Limits,
+    /// Where what is kept is added up.
+    kept: Option<Rc<Kept>>,
+}
+
+/// What several runs keep together, of one worker.
+#[derive(Debug, Default)]
+pub(crate) struct Kept {
+    messages: Cell<u64>,
+    bytes: Cell<u64>,
+}
+
+impl Kept {
+    pub(crate) fn messages(&self) -> u64 {
+        self.messages.get()
+    }
+
+    pub(crate) fn bytes(&self) -> u64 {
+        self.bytes.get()
+    }
+
+    fn add(&self, messages: usize, bytes: usize) {
+        self.messages.set(self.messages.get() + messages as u64);
+        self.bytes.set(self.bytes.get() + bytes as u64);
+    }
+
+    fn sub(&self, messages: usize, bytes: usize) {
+        self.messages.set(self.messages.get() - messages as u64);
+        self.bytes.set(self.bytes.get() - bytes as u64);
+    }
+}
+
+impl Drop for Run {
+    fn drop(&mut self) {
+        if let Some(kept) = &self.kept {
+            kept.sub(self.entries.len(), self.bytes);
+        }
+    }
 }
 
 impl Run {
     fn new(epoch: Epoch, base: u64, limits: Limits) -> Self {
-        Self { epoch, base, removed: 0, entries: VecDeque::new(), bytes: 0, limits }
+        Self { epoch, base, removed: 0, entries: VecDeque::new(), bytes: 0, limits, kept: None }
     }
 
     /// The offset of the newest message, kept or not.
@@ -87,8 +126,12 @@ impl Run {
     /// Appends, and trims by count and bytes.
     fn push(&mut self, message: Arc<Message>) {
         assert_eq!(message.cursor, self.cursor(self.head() + 1), "a run has no holes");
-        self.bytes += message.size();
+        let size = message.size();
+        self.bytes += size;
         self.entries.push_back(message);
+        if let Some(kept) = &self.kept {
+            kept.add(1, size);
+        }
         let Limits { messages, bytes, .. } = self.limits.kept();
         let messages = if planted(Bug::KeptTooFew) { messages.div_ceil(2) } else { messages };
         while self.entries.len() > messages || (self.bytes > bytes && self.entries.len() > 1) {
@@ -125,6 +168,9 @@ impl Run {
         let oldest = self.entries.pop_front().expect("only called when there is one");
         self.bytes -= oldest.size();
         self.base += 1;
+        if let Some(kept) = &self.kept {
+            kept.sub(1, oldest.size());
+        }
     }
 
     /// From the oldest kept, for an offset before it; nothing, for one at the head or ahead of it.
@@ -161,6 +207,17 @@ impl Log {
     /// An empty log. The epoch is new and random.
     pub(crate) fn new(epoch: Epoch, limits: Limits) -> Self {
         Self { run: Run::new(epoch, 0, limits) }
+    }
+
+    /// Has what is kept counted there.
+    pub(crate) fn counted(mut self, kept: &Rc<Kept>) -> Self {
+        self.run.kept = Some(Rc::clone(kept));
+        self
+    }
+
+    /// Messages that are kept, and their bytes.
+    pub(crate) fn kept(&self) -> (usize, usize) {
+        (self.run.entries.len(), self.run.bytes)
     }
 
     /// Whether readers can come back to a position.
@@ -245,6 +302,12 @@ impl Copy {
     /// An empty copy, of what is appended behind `from`; with the limits of the log.
     pub(crate) fn new(epoch: Epoch, from: u64, limits: Limits) -> Self {
         Self { run: Run::new(epoch, from, limits) }
+    }
+
+    /// Has what is kept counted there.
+    pub(crate) fn counted(mut self, kept: &Rc<Kept>) -> Self {
+        self.run.kept = Some(Rc::clone(kept));
+        self
     }
 
     /// Takes the next message, and trims by count and bytes.

@@ -50,9 +50,10 @@ fn stage<T>(conn: &Conn<T>) -> Stage {
 fn gauge(metrics: &Metrics, phase: Phase) -> &Count {
     match phase {
         Phase::Head | Phase::Idle | Phase::Body | Phase::Deciding => &metrics.opening,
-        Phase::Waiting | Phase::Streaming | Phase::Open | Phase::Pinged | Phase::Paced | Phase::Emulated => {
-            &metrics.open
-        }
+        Phase::Open | Phase::Pinged | Phase::Paced => &metrics.websockets,
+        Phase::Emulated => &metrics.emulated,
+        Phase::Streaming => &metrics.event_streams,
+        Phase::Waiting => &metrics.long_polls,
         Phase::Closing | Phase::Finishing | Phase::Refusing | Phase::Lingering | Phase::Resetting => &metrics.closing,
     }
 }
@@ -316,6 +317,8 @@ impl<S: Service, K: Kernel> Worker<S, K> {
         }
         gauge(metrics, before.phase).sub(1);
         gauge(metrics, after.phase).add(1);
+        metrics.slow.sub(u64::from(before.blocked));
+        metrics.slow.add(u64::from(after.blocked));
         if !alive {
             return self.lost(slot, End::PeerReset);
         }
@@ -347,7 +350,9 @@ impl<S: Service, K: Kernel> Worker<S, K> {
             return true;
         };
         let tick = self.now.tick();
+        let metrics = &self.shared.ports[usize::from(self.index)].metrics;
         if entry.conn.queued() > 0 {
+            metrics.queued_bytes.add(self.output.len() as u64);
             entry.conn.keep(&mut self.output, 0, tick);
             return true;
         }
@@ -367,9 +372,10 @@ impl<S: Service, K: Kernel> Worker<S, K> {
                 }
             }
         };
-        self.shared.ports[usize::from(self.index)].metrics.bytes_out.add(sent as u64);
+        metrics.bytes_out.add(sent as u64);
         if sent < self.output.len() && !planted(Bug::PartialDropped) {
             entry.conn.keep(&mut self.output, if planted(Bug::PartialRepeated) { 0 } else { sent }, tick);
+            metrics.queued_bytes.add(entry.conn.queued() as u64);
         } else {
             self.output.clear();
         }
@@ -390,7 +396,9 @@ impl<S: Service, K: Kernel> Worker<S, K> {
             let (length, held_back) = (pending.len(), !entry.conn.wants_input());
             match self.kernel.send(&entry.socket, pending) {
                 Ok(sent) => {
-                    self.shared.ports[usize::from(self.index)].metrics.bytes_out.add(sent as u64);
+                    let metrics = &self.shared.ports[usize::from(self.index)].metrics;
+                    metrics.bytes_out.add(sent as u64);
+                    metrics.queued_bytes.sub(sent as u64);
                     entry.conn.wrote(sent, tick, &mut self.output);
                     if held_back && entry.conn.wants_input() {
                         self.ready.push((slot, serial));
@@ -447,10 +455,14 @@ impl<S: Service, K: Kernel> Worker<S, K> {
         }
         let metrics = &self.shared.ports[usize::from(self.index)].metrics;
         gauge(metrics, entry.conn.phase()).sub(1);
+        let queued = entry.conn.queued() as u64;
+        metrics.slow.sub(u64::from(queued > 0));
+        metrics.queued_bytes.sub(queued);
         metrics.context_bytes.sub(entry.conn.context_bytes() as u64);
         if let Some(state) = entry.conn.state.take() {
             let Ended { end, code, reason, clean } = entry.conn.ended().unwrap_or_else(|| Ended::new(End::PeerGone));
             metrics.ended.count(end as usize);
+            metrics.closes.count(code, end.is_by_client());
             let id = ConnId { worker: self.index, slot, serial: entry.serial };
             let close = Close { end, code, reason: &reason, clean, peer: entry.conn.peer() };
             log::debug!("closed {id} {}: {} {code} {reason:?}", close.peer, end.word());

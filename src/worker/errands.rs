@@ -176,7 +176,7 @@ impl<S: Service, K: Kernel> Worker<S, K> {
                 }
                 Task::Presence(name, list) => Found::Presence(self.topics.presence(&name, list), list),
                 Task::Census => Found::Census(Census {
-                    clients: self.port().metrics.open.read(),
+                    clients: self.port().metrics.open(),
                     uptime_ms: self.now.0,
                     ..self.topics.census()
                 }),

@@ -62,6 +62,8 @@ impl<S: Service, K: Kernel> Worker<S, K> {
             }
         }
         self.topics.yield_turn();
+        let metrics = &self.shared.ports[usize::from(self.index)].metrics;
+        self.topics.swept.drain(..).for_each(|since_ms| metrics.sweep_ms.observe(self.now.0.saturating_sub(since_ms)));
         self.hand_permit_on();
     }
 
@@ -215,6 +217,9 @@ impl<S: Service, K: Kernel> Worker<S, K> {
         };
         let metrics = &self.shared.ports[usize::from(self.index)].metrics;
         metrics.bytes_out.add(sent as u64);
+        if let Some(oldest) = suffix.clone().next() {
+            metrics.delivery_ms.observe(self.now.0.saturating_sub(oldest.time_ms));
+        }
         let (is_full, mut left) = (sent < bytes.len(), sent);
         let cursor = &mut local.subscribers[place.index as usize].cursor;
         for message in suffix {
@@ -224,6 +229,7 @@ impl<S: Service, K: Kernel> Worker<S, K> {
             }
             *cursor = message.cursor.offset;
             metrics.frames_out.add(1);
+            metrics.delivered.add(1);
             if left < bytes.len() {
                 if planted(Bug::CursorAhead) {
                     *cursor = copy.head().offset;
@@ -231,6 +237,8 @@ impl<S: Service, K: Kernel> Worker<S, K> {
                 // The socket is full in the midst of this message, or right before it: this one it gets whatever happens.
                 let tick = self.now.tick();
                 entry.conn.share(Arc::clone(message.shared(encoding, compression)), left, tick);
+                metrics.slow.add(1);
+                metrics.queued_bytes.add(entry.conn.queued() as u64);
                 let deadline = entry.conn.deadline(tick, &self.rules);
                 self.wheel.arm(&mut self.table, slot, deadline);
                 return Sent::Stopped;
@@ -268,10 +276,13 @@ impl<S: Service, K: Kernel> Worker<S, K> {
             };
             metrics.bytes_out.add(sent as u64);
             metrics.frames_out.add(u64::from(sent > 0));
+            metrics.delivered.add(u64::from(sent > 0));
             if sent < bytes.len() {
                 if sent > 0 {
                     let tick = self.now.tick();
                     entry.conn.share(Arc::clone(message.shared(encoding, compression)), sent, tick);
+                    metrics.slow.add(1);
+                    metrics.queued_bytes.add(entry.conn.queued() as u64);
                     let deadline = entry.conn.deadline(tick, &self.rules);
                     self.wheel.arm(&mut self.table, slot, deadline);
                 }

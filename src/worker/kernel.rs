@@ -2,7 +2,6 @@
 //! of them needs one truth for all. The loop is generic over it; nothing is called through a pointer.
 
 use crate::sys::{self, Listener, Socket, Wake};
-use crate::time::Millis;
 use mio::unix::SourceFd;
 use mio::{Interest, Token};
 use std::io;
@@ -29,8 +28,8 @@ pub(crate) trait Kernel {
 
     /// Waits until something happens or `timeout` is over (`None`: for ever), and appends what did to `events`.
     fn wait(&mut self, timeout: Option<Duration>, events: &mut Vec<Event>) -> io::Result<()>;
-    /// The time, which does not go back.
-    fn now(&mut self) -> Millis;
+    /// The time, which does not go back, in microseconds since the server started.
+    fn micros(&mut self) -> u64;
     /// The time of day, in milliseconds since 1970.
     fn unix_ms(&mut self) -> u64;
     /// Reports a listener's readiness under `token`.
@@ -87,8 +86,8 @@ impl Kernel for Machine {
         Ok(())
     }
 
-    fn now(&mut self) -> Millis {
-        Millis(u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX))
+    fn micros(&mut self) -> u64 {
+        u64::try_from(self.started.elapsed().as_micros()).unwrap_or(u64::MAX)
     }
 
     fn unix_ms(&mut self) -> u64 {

@@ -112,6 +112,11 @@ impl<T> Shared<T> {
         self.ports[name.home(self.ports.len())].post(Envelope::Topic(Box::new(mail)));
     }
 
+    /// Bytes that the process has allocated, and those that it may, if that is limited.
+    pub(crate) fn memory(&self) -> Option<(u64, u64)> {
+        self.budget.as_ref().map(Budget::used)
+    }
+
     pub(crate) fn connections_max(&self) -> usize {
         self.connections_max
     }

@@ -35,6 +35,11 @@ impl Budget {
         Self { memory, looked_ms: AtomicU64::new(0), bound: AtomicUsize::new(ROOM), largest }
     }
 
+    /// What is in use, and what may be.
+    pub(super) fn used(&self) -> (u64, u64) {
+        ((self.memory.used)(), self.memory.bytes_max)
+    }
+
     /// Whether there is no room for anybody else.
     pub(super) fn is_spent(&self) -> bool {
         self.bound.load(Ordering::Relaxed) != ROOM

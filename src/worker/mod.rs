@@ -168,7 +168,7 @@ impl<S: Service, K: Kernel> Worker<S, K> {
         for (index, listener) in listeners.iter().enumerate() {
             kernel.register_listener(listener, listener_token(index))?;
         }
-        let (now, unix_ms) = (kernel.now(), kernel.unix_ms());
+        let (now, unix_ms) = (Millis(kernel.micros() / 1000), kernel.unix_ms());
         let live = Arc::clone(&setup.shared.ports[usize::from(setup.index)].live);
         let pace = setup.shared.accept_rate.map(|rate| Pace::new(rate, setup.shared.ports.len()));
         Ok(Self {
@@ -232,7 +232,8 @@ impl<S: Service, K: Kernel> Worker<S, K> {
         let timeout = self.timeout();
         self.events.clear();
         self.kernel.wait(timeout, &mut self.events)?;
-        self.now = self.kernel.now();
+        let began_us = self.kernel.micros();
+        self.now = Millis(began_us / 1000);
         self.port().metrics.turns.add(1);
         if self.date_second != self.now.0 / 1000 {
             self.date_second = self.now.0 / 1000;
@@ -294,8 +295,19 @@ impl<S: Service, K: Kernel> Worker<S, K> {
         if self.output.capacity() > OUTPUT_KEEP_BYTES {
             self.output = Vec::new();
         }
-        self.port().metrics.timers.add((self.wheel.len() as u64).wrapping_sub(self.port().metrics.timers.read()));
+        self.note_turn(began_us);
         Ok(!self.aborted && (self.drain.is_none() || self.table.len() > 0))
+    }
+
+    /// What others may see of the worker once a turn is over.
+    fn note_turn(&mut self, began_us: u64) {
+        let ended_us = self.kernel.micros();
+        let metrics = &self.shared.ports[usize::from(self.index)].metrics;
+        metrics.turn_us.observe(ended_us.saturating_sub(began_us));
+        metrics.timers.set(self.wheel.len() as u64);
+        metrics.mail_left.set(self.mail.len() as u64);
+        metrics.table_bytes.set(self.table.bytes() as u64);
+        self.topics.note(metrics);
     }
 
     /// How long nothing needs to be done; `None`: until something happens.
@@ -327,6 +339,7 @@ impl<S: Service, K: Kernel> Worker<S, K> {
         if self.mail.is_empty() {
             let mut mail = std::mem::take(&mut self.mail);
             self.port().mailbox.take(&mut mail);
+            self.port().metrics.mail.add(mail.len() as u64);
             self.mail = mail;
             self.rung = false;
         }

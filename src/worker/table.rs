@@ -153,6 +153,11 @@ impl<T, S> Table<T, S> {
         self.refusals >= REFUSALS_MAX
     }
 
+    /// What it takes of memory: as far as it was ever in use.
+    pub(super) fn bytes(&self) -> usize {
+        self.high as usize * size_of::<Entry<T, S>>()
+    }
+
     /// One more than the highest slot that may be taken.
     pub(super) fn high(&self) -> u32 {
         self.high

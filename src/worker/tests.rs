@@ -86,8 +86,8 @@ impl Kernel for Scripted {
         Ok(())
     }
 
-    fn now(&mut self) -> Millis {
-        Millis(self.0.borrow().now)
+    fn micros(&mut self) -> u64 {
+        self.0.borrow().now * 1000
     }
 
     fn unix_ms(&mut self) -> u64 {
@@ -238,7 +238,7 @@ impl<S: Service> Stage<S> {
     fn assert_empty(&self) {
         assert_eq!((self.worker.table.len(), self.worker.wheel.len()), (0, 0));
         let metrics = self.metrics();
-        assert_eq!((metrics.opening.read(), metrics.open.read(), metrics.closing.read()), (0, 0, 0));
+        assert_eq!((metrics.opening.read(), metrics.open(), metrics.closing.read()), (0, 0, 0));
         assert!(self.worker.output.is_empty());
     }
 }

@@ -260,6 +260,7 @@ impl<S: Service, K: Kernel> Worker<S, K> {
                 let (now, rng) = (self.now.0, &mut self.rng);
                 let mail = match self.topics.resolve(&name, read, attach, now, || rng.next()) {
                     Ok(resolved) => {
+                        self.port().metrics.gaps.add(u64::from(resolved.start.gap.is_some()));
                         member.into_iter().for_each(|member| self.tell_change(&name, Change::Came, member));
                         TopicMail::Read { name, resolved, ask }
                     }
@@ -390,6 +391,7 @@ impl<S: Service, K: Kernel> Worker<S, K> {
     /// Answers a poll with what it found. It is written in one go; what the socket does not take of it waits as references to
     /// the messages, not as a copy for each client that does not read.
     pub(super) fn reply_array(&mut self, id: ConnId, start: Cursor, elements: Elements, headers: Vec<Field>) {
+        self.port().metrics.delivered.add(elements.len() as u64);
         let cursor = elements.last().map_or(start, |message| message.cursor);
         let response = Response::new(200).body("application/json", elements.json());
         self.reply(id, &response.headers([cursor_header(cursor)]).headers(headers));

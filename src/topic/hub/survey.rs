@@ -1,6 +1,7 @@
 //! What is asked of all topics, and what is done to all copies of one.
 
 use super::Topics;
+use crate::metrics::Metrics;
 use crate::topic::{Cursor, TopicName};
 
 /// Sums over a worker's topics.
@@ -19,6 +20,16 @@ impl Topics {
     /// Subscriptions, and homes that somebody listens to.
     pub(crate) fn census(&self) -> Census {
         self.counts
+    }
+
+    /// Says what there is.
+    pub(crate) fn note(&self, metrics: &Metrics) {
+        metrics.homes.set(self.homes.len() as u64);
+        metrics.subscriptions.set(self.counts.subscriptions);
+        metrics.sweeping.set(self.sweeping.len() as u64);
+        metrics.kept.set(self.kept.messages());
+        metrics.kept_bytes.set(self.kept.bytes());
+        metrics.copied.set(self.copied.messages());
     }
 
     /// Tells the topics that somebody here listens to, with how many do: a slice of at most `looks`, from a place on. Gives

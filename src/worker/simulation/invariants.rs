@@ -51,10 +51,14 @@ impl Watch {
         assert_eq!(connections, sockets, "worker {index}: connections, and sockets that are open");
         assert_eq!(connections, worker.wheel.len(), "worker {index}: connections, and timers");
         let metrics = &worker.shared.ports[index].metrics;
-        let gauges = [&metrics.opening, &metrics.open, &metrics.closing].map(|gauge| gauge.read() as i64);
+        let gauges = [metrics.opening.read(), metrics.open(), metrics.closing.read()].map(|gauge| gauge as i64);
         let is_right = gauges.iter().all(|&gauge| gauge >= 0) && gauges.iter().sum::<i64>() == connections as i64;
         assert!(is_right, "worker {index}: {connections} connections, and the gauges say {gauges:?}");
         assert_eq!(metrics.panics.read(), 0, "a handler panicked");
+        let queued = (0..worker.table.high()).filter_map(|slot| worker.table.get(slot)).map(|entry| entry.conn.queued());
+        let (slow, bytes) = queued.fold((0, 0), |(slow, bytes), each| (slow + u64::from(each > 0), bytes + each as u64));
+        let gauges = (metrics.slow.read(), metrics.queued_bytes.read());
+        assert_eq!(gauges, (slow, bytes), "worker {index}: who waits, for how much");
         let closed = (net.sides[index].closed - std::mem::replace(&mut self.closed, net.sides[index].closed)) as usize;
         // Each request that waits its turn may put it there once more; the next turn has it once.
         let most = 40 * (connections + closed);

@@ -8,7 +8,6 @@ use super::super::kernel::{Event, Kernel};
 use super::net::{ENDED, ERROR, Net, READ};
 use crate::limits::EVENTS_PER_TURN;
 use crate::sys::ledger::counting;
-use crate::time::Millis;
 use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::io::{self, ErrorKind};
@@ -305,8 +304,8 @@ impl Kernel for Simulated {
         Ok(())
     }
 
-    fn now(&mut self) -> Millis {
-        Millis(self.net.borrow().now)
+    fn micros(&mut self) -> u64 {
+        self.net.borrow().now.saturating_mul(1000)
     }
 
     fn unix_ms(&mut self) -> u64 {

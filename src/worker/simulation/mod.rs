@@ -435,7 +435,7 @@ impl World {
         assert_eq!(worker.service.sessions(), 0, "worker {index}: sessions");
         assert!(worker.output.is_empty() && worker.asked.is_none(), "worker {index}: something is unsaid");
         let metrics = &self.shared.ports[index].metrics;
-        let gauges = (metrics.opening.read(), metrics.open.read(), metrics.closing.read());
+        let gauges = (metrics.opening.read(), metrics.open(), metrics.closing.read());
         assert_eq!(gauges, (0, 0, 0), "worker {index}: gauges");
         if !self.shape.drains {
             assert_eq!(worker.topics.locals.len(), 0, "worker {index}: topics that nobody listens to");

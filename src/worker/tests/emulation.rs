@@ -104,7 +104,7 @@ fn what_a_session_says_on_its_own_connection_is_nothing_and_hanging_up_is_the_en
     site.say(&stream, HELLO);
     site.say(&stream, &post("/connection/http_stream", r#"{"id":1,"connect":{}}"#));
     site.turn();
-    assert_eq!((heard(&stream), site.metrics().open.read()), (String::new(), 1));
+    assert_eq!((heard(&stream), site.metrics().open()), (String::new(), 1));
     stream.borrow_mut().error = Some(ErrorKind::UnexpectedEof);
     let token = stream.borrow().token.expect("registered");
     site.event(token, |event| event.read_closed = true);
@@ -151,7 +151,7 @@ fn a_client_that_takes_nothing_holds_what_any_other_may() {
         site.turn();
         let queued = site.worker.table.at(0).expect("it is there").conn.queued();
         assert!(queued <= queue_bytes_max + 1000, "{queued}");
-        if site.metrics().open.read() == 0 {
+        if site.metrics().open() == 0 {
             stream.borrow_mut().room = None;
             let token = stream.borrow().token.expect("registered");
             site.event(token, |_| {});
