@@ -68,6 +68,9 @@ pub const SOURCE_COUNTERS_EACH: usize = 8;
 pub const SOURCE_COUNTERS_MIN: usize = 1 << 16;
 pub const SOURCE_COUNTERS_MAX: usize = 1 << 22;
 
+/// Marks of when connections came that a worker keeps: 64 KiB at the most. See `worker::ages`.
+pub const AGE_MARKS_MAX: usize = 4096;
+
 /// How long accepting pauses after the descriptor table was full, in milliseconds.
 pub const ACCEPT_PAUSE_MS: u64 = 100;
 

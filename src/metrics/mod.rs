@@ -208,9 +208,14 @@ mod tests {
     #[test]
     fn closes_are_counted_by_code_and_side() {
         let closes = Closes::default();
-        for (code, by_client, series) in
-            [(1000, false, 0), (1015, true, 15), (3501, false, 16), (4999, true, 17), (999, true, 18), (5000, false, 18)]
-        {
+        for (code, by_client, series) in [
+            (1000, false, 0),
+            (1015, true, 15),
+            (3501, false, 16),
+            (4999, true, 17),
+            (999, true, 18),
+            (5000, false, 18),
+        ] {
             let before = closes.0[usize::from(by_client)].read(series);
             closes.count(code, by_client);
             assert_eq!(closes.0[usize::from(by_client)].read(series), before + 1, "{code}");

@@ -39,13 +39,19 @@ pub(crate) fn render(all: &[&Metrics], server: Server<'_>) -> String {
     );
     histogram(
         &mut text,
-        ("throng_sweep_seconds", "From a publication's arrival at a worker until it had visited all subscribers of the topic."),
+        (
+            "throng_sweep_seconds",
+            "From a publication's arrival at a worker until it had visited all subscribers of the topic.",
+        ),
         all.iter().map(|metrics| &metrics.sweep_ms),
         3,
     );
     histogram(
         &mut text,
-        ("throng_delivery_lag_seconds", "From publication until a subscriber's socket took it; of what leaves together, the oldest."),
+        (
+            "throng_delivery_lag_seconds",
+            "From publication until a subscriber's socket took it; of what leaves together, the oldest.",
+        ),
         all.iter().map(|metrics| &metrics.delivery_ms),
         3,
     );
@@ -132,7 +138,13 @@ fn memory(text: &mut String, all: &[&Metrics], process: Option<(u64, u64)>) {
     ];
     family(text, "gauge", "throng_memory_bytes", "Memory by purpose, in bytes.", purposes);
     if let Some((used, most)) = process {
-        family(text, "gauge", "throng_allocated_bytes", "Memory that the process has allocated, in bytes.", [("", used)]);
+        family(
+            text,
+            "gauge",
+            "throng_allocated_bytes",
+            "Memory that the process has allocated, in bytes.",
+            [("", used)],
+        );
         family(text, "gauge", "throng_memory_max_bytes", "Memory that it may allocate, in bytes.", [("", most)]);
     }
 }
@@ -152,9 +164,12 @@ fn workers(text: &mut String, all: &[&Metrics], envelopes: impl Fn((usize, &&Met
     each("counter", "throng_worker_sent_bytes_total", "Bytes that each worker wrote.", &|_, metrics| {
         metrics.bytes_out.read()
     });
-    each("counter", "throng_worker_messages_sent_total", "Messages that each worker queued for clients.", &|_, metrics| {
-        metrics.frames_out.read()
-    });
+    each(
+        "counter",
+        "throng_worker_messages_sent_total",
+        "Messages that each worker queued for clients.",
+        &|_, metrics| metrics.frames_out.read(),
+    );
     each("counter", "throng_worker_turns_total", "Turns of each worker's loop.", &|_, metrics| metrics.turns.read());
     each("gauge", "throng_worker_slow_connections", "Slow connections of each worker.", &|_, metrics| {
         metrics.slow.read()
@@ -162,9 +177,7 @@ fn workers(text: &mut String, all: &[&Metrics], envelopes: impl Fn((usize, &&Met
     each("gauge", "throng_worker_mailbox_envelopes", "Envelopes in each worker's mailbox.", &|at, metrics| {
         envelopes((at, &metrics))
     });
-    let busy = |(at, metrics): (usize, &&Metrics)| {
-        (format!("{{worker=\"{at}\"}}"), seconds(metrics.turn_us.sum(), 6))
-    };
+    let busy = |(at, metrics): (usize, &&Metrics)| (format!("{{worker=\"{at}\"}}"), seconds(metrics.turn_us.sum(), 6));
     let help = "Time in which each worker did something: at one second a second it has no more to give.";
     family(text, "counter", "throng_worker_busy_seconds_total", help, all.iter().enumerate().map(busy));
 }
@@ -264,7 +277,9 @@ mod tests {
 
     #[test]
     fn seconds_have_no_more_digits_than_they_need() {
-        for (value, digits, text) in [(0, 3, "0"), (1, 3, "0.001"), (1500, 3, "1.5"), (16, 6, "0.000016"), (2000, 3, "2")] {
+        for (value, digits, text) in
+            [(0, 3, "0"), (1, 3, "0.001"), (1500, 3, "1.5"), (16, 6, "0.000016"), (2000, 3, "2")]
+        {
             assert_eq!(seconds(value, digits), text);
         }
     }

@@ -1,7 +1,8 @@
 //! A worker's topics: the logs that have their home here, and the copies and subscribers of those it listens to.
 
 use super::{
-    Author, Copy, Cursor, Encoding, Epoch, Kept, Keys, Limits, Log, Members, Message, Publication, Since, Start, TopicName,
+    Author, Copy, Cursor, Encoding, Epoch, Kept, Keys, Limits, Log, Members, Message, Publication, Since, Start,
+    TopicName,
 };
 use crate::config::RuleSet;
 use crate::limits::{EXPIRY_LOOKS_MAX, ROOM_LOOKS_MAX};

@@ -176,6 +176,7 @@ impl<S: Service, K: Kernel> Worker<S, K> {
         }
         let tick = self.now.tick();
         let (slot, serial) = self.table.insert(Conn::new(peer, tick), socket, true);
+        self.ages.came(serial, self.now);
         self.port().metrics.opening.add(1);
         self.read(slot, serial, false, false);
         self.attend(slot, serial);
@@ -207,6 +208,7 @@ impl<S: Service, K: Kernel> Worker<S, K> {
         }
         self.port().metrics.turned_away.add(1);
         let (slot, serial) = self.table.insert(Conn::new(peer, self.now.tick()), socket, false);
+        self.ages.came(serial, self.now);
         self.port().metrics.opening.add(1);
         let Some(entry) = self.table.find(slot, serial) else { return };
         let count = self.kernel.recv(&entry.socket, &mut self.scratch).unwrap_or(0);

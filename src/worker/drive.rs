@@ -465,7 +465,8 @@ impl<S: Service, K: Kernel> Worker<S, K> {
             metrics.closes.count(code, end.is_by_client());
             let id = ConnId { worker: self.index, slot, serial: entry.serial };
             let close = Close { end, code, reason: &reason, clean, peer: entry.conn.peer() };
-            log::debug!("closed {id} {}: {} {code} {reason:?}", close.peer, end.word());
+            let age = self.now.since(self.ages.since(entry.serial, self.now));
+            log::debug!("closed {id} {}: {} {code} {reason:?} after {} s", close.peer, end.word(), age.as_secs());
             let service = &mut self.service;
             if catch_unwind(AssertUnwindSafe(|| service.close(id, state, &close))).is_err() {
                 metrics.panics.add(1);

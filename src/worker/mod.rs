@@ -16,6 +16,7 @@
 //! token, which names the slot and the serial.
 
 mod accept;
+mod ages;
 #[cfg(feature = "centrifugo")]
 mod calls;
 mod drive;
@@ -53,6 +54,7 @@ use crate::service::{ConnId, Service, Wish};
 use crate::time::Millis;
 use crate::topic::{Author, Retention, Topics};
 use accept::{Accepting, Pace};
+use ages::Ages;
 use drive::Corked;
 use fanout::{Joined, Permit};
 use glue::LogBudget;
@@ -144,6 +146,7 @@ pub(crate) struct Worker<S: Service, K: Kernel> {
     /// When this worker last wondered whether memory is short.
     memory_looked: Millis,
     accepting: Accepting<K::Listener>,
+    ages: Ages,
     tick: Option<Tick>,
     drain: Option<Drain>,
     aborted: bool,
@@ -204,6 +207,7 @@ impl<S: Service, K: Kernel> Worker<S, K> {
             rules: setup.rules,
             memory_looked: now,
             accepting: Accepting::new(listeners, pace),
+            ages: Ages::default(),
             tick: setup.tick_interval.map(|interval| Tick::new(interval, now)),
             drain: None,
             aborted: false,

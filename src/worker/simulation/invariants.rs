@@ -55,8 +55,10 @@ impl Watch {
         let is_right = gauges.iter().all(|&gauge| gauge >= 0) && gauges.iter().sum::<i64>() == connections as i64;
         assert!(is_right, "worker {index}: {connections} connections, and the gauges say {gauges:?}");
         assert_eq!(metrics.panics.read(), 0, "a handler panicked");
-        let queued = (0..worker.table.high()).filter_map(|slot| worker.table.get(slot)).map(|entry| entry.conn.queued());
-        let (slow, bytes) = queued.fold((0, 0), |(slow, bytes), each| (slow + u64::from(each > 0), bytes + each as u64));
+        let queued =
+            (0..worker.table.high()).filter_map(|slot| worker.table.get(slot)).map(|entry| entry.conn.queued());
+        let (slow, bytes) =
+            queued.fold((0, 0), |(slow, bytes), each| (slow + u64::from(each > 0), bytes + each as u64));
         let gauges = (metrics.slow.read(), metrics.queued_bytes.read());
         assert_eq!(gauges, (slow, bytes), "worker {index}: who waits, for how much");
         let closed = (net.sides[index].closed - std::mem::replace(&mut self.closed, net.sides[index].closed)) as usize;
