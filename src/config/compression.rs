@@ -19,10 +19,14 @@ pub(crate) const WINDOW_BITS: (u8, u8) = (9, 15);
 /// let server = Server::new().compression(Compression::default().message_bytes_min(512));
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Compression {
-    pub(crate) level: u8,
-    pub(crate) message_bytes_min: usize,
-    pub(crate) context: Option<u8>,
+    /// See [`level`](Self::level()).
+    pub level: u8,
+    /// See [`message_bytes_min`](Self::message_bytes_min()).
+    pub message_bytes_min: usize,
+    /// See [`context`](Self::context()).
+    pub context: Option<u8>,
 }
 
 impl Default for Compression {
@@ -69,16 +73,15 @@ impl Compression {
     /// The largest window in any case, and the tables.
     pub(crate) const INFLATER_BYTES: usize = 47 * 1024;
 
-    pub(super) fn check(&self) -> Result<(), ConfigError> {
+    pub(super) fn check(&self, faults: &mut Vec<ConfigError>) {
         if !(1..=9).contains(&self.level) {
-            return Err(ConfigError(format!("the compression level cannot be {}: from 1 to 9", self.level)));
+            let text = format!("the compression level cannot be {}: from 1 to 9", self.level);
+            faults.push(ConfigError::new("compression.level", text));
         }
         let (min, max) = WINDOW_BITS;
-        match self.context {
-            Some(bits) if !(min..=max).contains(&bits) => Err(ConfigError(format!(
-                "the window of a compression context cannot have {bits} bits: from {min} to {max}"
-            ))),
-            _ => Ok(()),
+        if let Some(bits) = self.context.filter(|bits| !(min..=max).contains(bits)) {
+            let text = format!("the window of a compression context cannot have {bits} bits: from {min} to {max}");
+            faults.push(ConfigError::new("compression.context", text));
         }
     }
 }

@@ -5,6 +5,7 @@ use crate::limits::{
     WORKERS_MAX,
 };
 use crate::time::Span;
+use std::borrow::Cow;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
@@ -160,11 +161,26 @@ pub enum SlowReaders {
 
 /// A setting that cannot be: which one, why, and what to do.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ConfigError(pub(crate) String);
+pub struct ConfigError {
+    field: Cow<'static, str>,
+    text: String,
+}
+
+impl ConfigError {
+    pub(crate) fn new(field: impl Into<Cow<'static, str>>, text: impl Into<String>) -> Self {
+        Self { field: field.into(), text: text.into() }
+    }
+
+    /// The field of [`Config`] that it is about: `ping_interval`, `origins[0]`, `compression.level`,
+    /// `topics.namespaces.NAME.history_ttl`, `topics.without_namespace.force_recovery`.
+    pub fn field(&self) -> &str {
+        &self.field
+    }
+}
 
 impl std::fmt::Display for ConfigError {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(&self.0)
+        f.write_str(&self.text)
     }
 }
 
@@ -192,46 +208,87 @@ impl Config {
         self.message_bytes_max + READ_PAUSE_BYTES + 2 * SCRATCH_BYTES
     }
 
-    /// The rules for connections, or what is wrong with the settings.
-    pub(crate) fn rules(&self) -> Result<Rules, ConfigError> {
-        let fail = |text: String| Err(ConfigError(text));
+    /// Everything that cannot be, on any machine; empty if a server may start with this.
+    ///
+    /// ```
+    /// use throng::{Config, RuleSet, TopicRules};
+    ///
+    /// let mut config = Config::default();
+    /// config.topics = RuleSet::new().namespace("news", TopicRules { force_recovery: true, ..TopicRules::default() });
+    /// config.origins = vec!["app.example.com".into()];
+    /// let fields: Vec<_> = config.faults().iter().map(|fault| fault.field().to_owned()).collect();
+    /// assert_eq!(fields, ["origins[0]", "topics.namespaces.news.force_recovery"]);
+    /// ```
+    pub fn faults(&self) -> Vec<ConfigError> {
+        let mut faults = Vec::new();
+        self.check_sizes(&mut faults);
+        self.check_durations(&mut faults);
+        self.check_connections(&mut faults);
+        for (index, origin) in self.origins.iter().enumerate() {
+            faults.extend(check_origin(origin).err().map(|text| ConfigError::new(format!("origins[{index}]"), text)));
+        }
+        self.topics.check(&mut faults);
+        self.compression.into_iter().for_each(|compression| compression.check(&mut faults));
+        faults
+    }
+
+    fn check_sizes(&self, faults: &mut Vec<ConfigError>) {
+        let mut fault = |field: &'static str, text: String| faults.push(ConfigError::new(field, text));
         if self.message_bytes_max > MESSAGE_BYTES_CEILING {
-            return fail(format!(
+            let text = format!(
                 "the largest message cannot be {} bytes: at most {MESSAGE_BYTES_CEILING}",
                 self.message_bytes_max
-            ));
+            );
+            return fault("message_bytes_max", text);
         }
-        let queue_bytes_max = self.queue_bytes_max.unwrap_or_else(|| self.queue_bytes_min().max(1024 * 1024));
-        if queue_bytes_max < self.queue_bytes_min() {
-            return fail(format!(
-                "the most bytes that may wait for a client cannot be {queue_bytes_max}: at least {}, so that a message of the largest size fits",
-                self.queue_bytes_min()
-            ));
+        let min = self.queue_bytes_min();
+        if let Some(bytes) = self.queue_bytes_max.filter(|&bytes| bytes < min) {
+            let text = format!(
+                "the most bytes that may wait for a client cannot be {bytes}: at least {min}, so that a message of the largest size fits"
+            );
+            fault("queue_bytes_max", text);
         }
         if self.subscriptions_max == 0 || self.subscriptions_max > SUBSCRIPTIONS_CEILING {
-            return fail(format!("the subscriptions of a connection must be from 1 to {SUBSCRIPTIONS_CEILING}"));
+            let text = format!("the subscriptions of a connection must be from 1 to {SUBSCRIPTIONS_CEILING}");
+            fault("subscriptions_max", text);
         }
-        for (name, duration) in [
-            ("ping interval", self.ping_interval),
-            ("pong timeout", self.pong_timeout),
-            ("head timeout", self.head_timeout),
-            ("idle timeout", self.idle_timeout),
-            ("decision timeout", self.decision_timeout),
-            ("close timeout", self.close_timeout),
-            ("write timeout", self.write_timeout),
+    }
+
+    fn check_durations(&self, faults: &mut Vec<ConfigError>) {
+        for (field, name, duration) in [
+            ("ping_interval", "ping interval", self.ping_interval),
+            ("pong_timeout", "pong timeout", self.pong_timeout),
+            ("head_timeout", "head timeout", self.head_timeout),
+            ("idle_timeout", "idle timeout", self.idle_timeout),
+            ("decision_timeout", "decision timeout", self.decision_timeout),
+            ("close_timeout", "close timeout", self.close_timeout),
+            ("write_timeout", "write timeout", self.write_timeout),
         ] {
             if duration < Duration::from_millis(100) || duration > Duration::from_secs(86_400) {
-                return fail(format!("the {name} cannot be {duration:?}: from 0.1 s to a day"));
+                let text = format!("the {name} cannot be {duration:?}: from 0.1 s to a day");
+                faults.push(ConfigError::new(field, text));
             }
         }
+    }
+
+    fn check_connections(&self, faults: &mut Vec<ConfigError>) {
         if self.accept_rate == Some(0) {
-            return fail(
-                "the server must accept at least 1 connection a second: set a rate, or leave it out for none"
-                    .to_owned(),
-            );
+            let text = "the server must accept at least 1 connection a second: set a rate, or leave it out for none";
+            faults.push(ConfigError::new("accept_rate", text));
         }
-        self.topics.check()?;
-        self.compression.map_or(Ok(()), |compression| compression.check())?;
+        if self.workers.is_some_and(|workers| workers == 0 || workers > WORKERS_MAX) {
+            faults.push(ConfigError::new("workers", format!("the number of workers must be from 1 to {WORKERS_MAX}")));
+        }
+        if self.connections_max == Some(0) {
+            faults.push(ConfigError::new("connections_max", "the number of connections must be at least 1"));
+        }
+        faults.extend(self.per_address().err());
+    }
+
+    /// The rules for connections, or the first thing that is wrong with the settings.
+    pub(crate) fn rules(&self) -> Result<Rules, ConfigError> {
+        self.faults().into_iter().next().map_or(Ok(()), Err)?;
+        let queue_bytes_max = self.queue_bytes_max.unwrap_or_else(|| self.queue_bytes_min().max(1024 * 1024));
         Ok(Rules {
             head_timeout: Span::covering(self.head_timeout),
             idle_timeout: Span::covering(self.idle_timeout),
@@ -256,29 +313,29 @@ impl Config {
     pub(crate) fn per_address(&self) -> Result<Option<u16>, ConfigError> {
         let Some(most) = self.connections_per_address_max else { return Ok(None) };
         if let Some(all) = self.connections_max.filter(|&all| most > all) {
-            return Err(ConfigError(format!(
-                "one address cannot have {most} connections where all together have {all}: set fewer, or leave it out for no limit of its own"
-            )));
+            return Err(ConfigError::new(
+                "connections_per_address_max",
+                format!(
+                    "one address cannot have {most} connections where all together have {all}: set fewer, or leave it out for no limit of its own"
+                ),
+            ));
         }
         // A client's port has 16 bits: more than that is no limit.
         match u16::try_from(most) {
             Ok(most) if most > 0 => Ok(Some(most)),
-            _ => Err(ConfigError(format!(
-                "the connections of one address cannot be {most}: from 1 to {}, or leave it out for no limit of its own",
-                u16::MAX
-            ))),
+            _ => Err(ConfigError::new(
+                "connections_per_address_max",
+                format!(
+                    "the connections of one address cannot be {most}: from 1 to {}, or leave it out for no limit of its own",
+                    u16::MAX
+                ),
+            )),
         }
     }
 
     /// Lays the connections out: `cores` of this machine, `table` descriptors in one table.
     pub(crate) fn plan(&self, cores: usize, table: u64) -> Result<Plan, ConfigError> {
-        let fail = |text: String| Err(ConfigError(text));
-        if self.workers.is_some_and(|workers| workers == 0 || workers > WORKERS_MAX) {
-            return fail(format!("the number of workers must be from 1 to {WORKERS_MAX}"));
-        }
-        if self.connections_max == Some(0) {
-            return fail("the number of connections must be at least 1".into());
-        }
+        let fail = |text: String| Err(ConfigError::new("connections_max", text));
         let table = usize::try_from(table).unwrap_or(usize::MAX).min(SLOTS_MAX + DESCRIPTORS_RESERVED);
         let mut workers = self.workers.unwrap_or(cores).clamp(1, WORKERS_MAX);
         if self.shared_descriptors {
@@ -309,6 +366,19 @@ impl Config {
         let slots = room(table, workers).min(connections_max);
         Ok(Plan { workers, slots, connections_max, raised: workers > before })
     }
+}
+
+/// What is wrong with an origin: it is to be as browsers write them, with `*.` in front of the host for all that lie below
+/// it; or `*`.
+pub(crate) fn check_origin(origin: &str) -> Result<(), String> {
+    let authority = origin.split_once("://").map_or("", |(_, authority)| authority);
+    let host = authority.strip_prefix("*.").unwrap_or(authority);
+    if origin != "*" && (host.is_empty() || host.contains(['/', '?', '#', '*', ' '])) {
+        return Err(format!(
+            "the origin {origin:?} cannot be: SCHEME://HOST or SCHEME://HOST:PORT, such as https://app.example.com or https://*.example.com, or *"
+        ));
+    }
+    Ok(())
 }
 
 /// Descriptors for connections in a table of that size: less the workers' eventfds, which stand in every table,
@@ -356,10 +426,10 @@ mod tests {
     #[test]
     fn what_cannot_be_is_said() {
         assert!(plan(1_000_000, 2, 64).is_err());
-        assert!(plan(0, 2, 20_000).is_err());
+        assert!(Config { connections_max: Some(0), ..Config::default() }.rules().is_err());
         let shared = Config { connections_max: Some(30_000), shared_descriptors: true, ..Config::default() };
         assert!(shared.plan(2, 20_000).is_err_and(|error| error.to_string().contains("ulimit -n")));
-        assert!(Config { workers: Some(0), ..Config::default() }.plan(2, 20_000).is_err());
+        assert!(Config { workers: Some(0), ..Config::default() }.rules().is_err());
         assert!(Config { ping_interval: Duration::ZERO, ..Config::default() }.rules().is_err());
         assert!(Config { queue_bytes_max: Some(1), ..Config::default() }.rules().is_err());
         for compression in

@@ -263,6 +263,18 @@ impl RuleSet {
         self.namespaces.contains_key(name)
     }
 
+    /// The namespaces that have rules of their own, by name.
+    pub fn namespaces(&self) -> impl Iterator<Item = (&str, &TopicRules)> {
+        self.namespaces.iter().map(|(name, rules)| (&**name, rules))
+    }
+
+    /// The same without any of these.
+    #[must_use]
+    pub fn without_namespaces(mut self) -> Self {
+        self.namespaces.clear();
+        self
+    }
+
     /// Whether nothing was ruled, as [`open`](Self::open) has it.
     pub fn is_open(&self) -> bool {
         self.is_open
@@ -277,31 +289,37 @@ impl RuleSet {
         self.all().any(|rules| rules.join_leave)
     }
 
-    /// Whether all of this can be.
-    pub(crate) fn check(&self) -> Result<(), ConfigError> {
-        let fail = |text: String| Err(ConfigError(text));
+    /// What of this cannot be.
+    pub(super) fn check(&self, faults: &mut Vec<ConfigError>) {
         for name in self.namespaces.keys() {
             let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
             if name.len() < 2 || !name.bytes().all(is_plain) {
-                return fail(format!("the namespace {name:?} cannot be: two or more of A-Z a-z 0-9 - _ ."));
+                let text = format!("the namespace {name:?} cannot be: two or more of A-Z a-z 0-9 - _ .");
+                faults.push(ConfigError::new(format!("topics.namespaces.{name}"), text));
             }
         }
         let most = crate::limits::TOPIC_NAME_BYTES_MAX;
         if self.max_length == 0 || self.max_length > most {
-            return fail(format!("names of topics (channel.max_length) have from 1 to {most} bytes"));
+            let text = format!("names of topics (channel.max_length) have from 1 to {most} bytes");
+            faults.push(ConfigError::new("topics.max_length", text));
         }
-        let without = ("topics without a namespace".to_owned(), &self.without_namespace);
-        let namespaces = self.namespaces.iter().map(|(name, rules)| (format!("the namespace {name:?}"), rules));
-        for (whose, rules) in namespaces.chain([without]).filter(|(_, rules)| !rules.has_history()) {
-            if rules.force_recovery || rules.force_positioning {
-                let text = "force_recovery and force_positioning need history: give history_size and history_ttl too";
-                return fail(format!("{whose}: {text}"));
-            }
-            if rules.history_size > 0 && !self.is_open {
-                return fail(format!("{whose}: give history_ttl beside history_size, or nothing is kept"));
+        let without =
+            ("topics without a namespace".to_owned(), "without_namespace".to_owned(), &self.without_namespace);
+        let namespaces = (self.namespaces.iter())
+            .map(|(name, rules)| (format!("the namespace {name:?}"), format!("namespaces.{name}"), rules));
+        for (whose, path, rules) in namespaces.chain([without]).filter(|(_, _, rules)| !rules.has_history()) {
+            let mut fault = |field: &str, text: &str| {
+                faults.push(ConfigError::new(format!("topics.{path}.{field}"), format!("{whose}: {text}")));
+            };
+            let text = "force_recovery and force_positioning need history: give history_size and history_ttl too";
+            if rules.force_recovery {
+                fault("force_recovery", text);
+            } else if rules.force_positioning {
+                fault("force_positioning", text);
+            } else if rules.history_size > 0 && !self.is_open {
+                fault("history_size", "give history_ttl beside history_size, or nothing is kept");
             }
         }
-        Ok(())
     }
 
     /// The rules of a topic; `None`: its namespace is unknown.
@@ -372,6 +390,12 @@ impl RuleSet {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn faults(rules: &RuleSet) -> Vec<ConfigError> {
+        let mut faults = Vec::new();
+        rules.check(&mut faults);
+        faults
+    }
 
     const USERS: Allow = Allow { client: true, anonymous: false, subscriber: false };
 
@@ -465,14 +489,14 @@ mod tests {
     #[test]
     fn what_cannot_be_is_said() {
         for name in ["", "a", "with space", "a:b", "ümlaut"] {
-            assert!(RuleSet::new().namespace(name, TopicRules::default()).check().is_err(), "{name}");
+            assert!(!faults(&RuleSet::new().namespace(name, TopicRules::default())).is_empty(), "{name}");
         }
         let forced = TopicRules { force_recovery: true, history_size: 1, ..TopicRules::default() };
-        let said = RuleSet::new().namespace("aa", forced).check().unwrap_err().to_string();
+        let said = faults(&RuleSet::new().namespace("aa", forced))[0].to_string();
         assert!(said.contains("\"aa\"") && said.contains("force_recovery"), "{said}");
         let half = TopicRules { history_size: 1, ..TopicRules::default() };
-        assert!(RuleSet { without_namespace: half, ..RuleSet::new() }.check().is_err());
-        assert!(RuleSet { max_length: 256, ..RuleSet::new() }.check().is_err());
-        assert!(rules().check().is_ok() && RuleSet::open().check().is_ok());
+        assert_eq!(faults(&RuleSet { without_namespace: half, ..RuleSet::new() }).len(), 1);
+        assert_eq!(faults(&RuleSet { max_length: 256, ..RuleSet::new() }).len(), 1);
+        assert!(faults(&rules()).is_empty() && faults(&RuleSet::open()).is_empty());
     }
 }

@@ -3,7 +3,7 @@
 
 use super::head::Head;
 use super::response::Field;
-use crate::config::ConfigError;
+use crate::config::{ConfigError, check_origin};
 use crate::error::Refused;
 
 /// The origins that are allowed beside the server's own.
@@ -16,14 +16,8 @@ pub(crate) struct Origins {
 impl Origins {
     /// Takes `*`, and origins as browsers write them, with `*.` in front of the host for all that lie below it.
     pub(crate) fn new(origins: &[String]) -> Result<Self, ConfigError> {
-        for origin in origins.iter().filter(|origin| *origin != "*") {
-            let authority = origin.split_once("://").map_or("", |(_, authority)| authority);
-            let host = authority.strip_prefix("*.").unwrap_or(authority);
-            if host.is_empty() || host.contains(['/', '?', '#', '*', ' ']) {
-                return Err(ConfigError(format!(
-                    "the origin {origin:?} cannot be: SCHEME://HOST or SCHEME://HOST:PORT, such as https://app.example.com or https://*.example.com, or *"
-                )));
-            }
+        for (index, origin) in origins.iter().enumerate() {
+            check_origin(origin).map_err(|text| ConfigError::new(format!("origins[{index}]"), text))?;
         }
         let any = origins.iter().any(|origin| origin == "*");
         Ok(Self { any, allowed: origins.into() })

@@ -57,7 +57,7 @@ fn what_is_wrong_with_a_file_is_said_all_at_once() {
         "FILE:4: `http_server.port` must be a number",
         "FILE:5: throng has no `engine` of Centrifugo's: topics live in the memory of one process",
         "FILE:7: a namespace needs a `name`",
-        "FILE:9: unknown setting `nonsense`: see docs/centrifugo.md",
+        "FILE:9: unknown setting `nonsense`: `throng config default` has them all",
     ] {
         assert!(said.contains(line), "{line} in {said}");
     }

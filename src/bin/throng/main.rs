@@ -2,13 +2,13 @@
 
 #![deny(unsafe_code)]
 
-mod file;
+mod config;
 mod log;
 mod memory;
 mod serve;
-mod settings;
 
 use clap::{Parser, Subcommand};
+use std::error::Error;
 use std::process::ExitCode;
 
 /// Returns memory to the system after a burst of connections, and does not fragment under churn.
@@ -31,25 +31,29 @@ struct Cli {
 enum Command {
     /// Run the server.
     Serve(serve::Options),
+    /// Check or show a configuration, or print one with every setting explained.
+    #[command(subcommand)]
+    Config(config::command::Command),
 }
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
-    let options = match cli.command {
-        Some(Command::Serve(options)) => options,
-        None => cli.serve,
+    let done = match cli.command {
+        Some(Command::Serve(options)) => serve(&options),
+        Some(Command::Config(command)) => command.run(),
+        None => serve(&cli.serve),
     };
-    let failed = |error: &dyn std::fmt::Display| {
-        eprintln!("throng: {error}");
+    done.unwrap_or_else(|error| {
+        for line in error.to_string().lines() {
+            eprintln!("throng: {line}");
+        }
         ExitCode::FAILURE
-    };
-    let settings = match options.settings() {
-        Ok(settings) => settings,
-        Err(error) => return failed(&error),
-    };
-    log::install(settings.log_level);
-    match serve::run(&options, settings) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => failed(&error),
-    }
+    })
+}
+
+fn serve(options: &serve::Options) -> Result<ExitCode, Box<dyn Error>> {
+    let loaded = options.load()?;
+    log::install(loaded.settings.log_level);
+    serve::run(loaded)?;
+    Ok(ExitCode::SUCCESS)
 }

@@ -1,8 +1,10 @@
-//! The configuration file: TOML, read against the tables of [`settings`](crate::settings).
+//! The configuration file: TOML, read against the tables of [`table`](super::table).
 
-use crate::settings::{Entry, NOT_HERE, RULES, RULES_NOT_HERE, SETTINGS, Set, Settings};
-use std::fmt::Write;
-use std::time::Duration;
+use super::elsewhere::{NOT_HERE, RULES_NOT_HERE};
+use super::settings::Settings;
+use super::table::{RULES, SETTINGS, Setting, WITHOUT_NAMESPACE};
+use super::value::Given;
+use super::{Loaded, Origin, Origins, namespace_path, unknown};
 use throng::{RuleSet, TopicRules};
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
@@ -11,52 +13,66 @@ use toml::de::{DeTable, DeValue};
 struct Reader<'a> {
     name: &'a str,
     text: &'a str,
+    origins: &'a mut Origins,
     /// A line each.
-    faults: String,
+    faults: Vec<String>,
 }
 
-/// Takes the settings of a file, or says everything that is wrong with it, line by line.
-pub(crate) fn apply(settings: &mut Settings, name: &str, text: &str) -> Result<(), String> {
-    let mut reader = Reader { name, text, faults: String::new() };
+/// Where names are looked up: under what they stand in the file, and what Centrifugo has there besides.
+struct Names<T: 'static> {
+    table: &'static [Setting<T>],
+    not_here: &'static [(&'static str, &'static str)],
+    /// What stands before a name in [`Origins`].
+    prefix: String,
+}
+
+/// Takes the settings of a file. What is wrong with it, line by line.
+pub(super) fn apply(loaded: &mut Loaded, name: &str, text: &str) -> Vec<String> {
+    let mut reader = Reader { name, text, origins: &mut loaded.origins, faults: Vec::new() };
     if text.trim_start().starts_with('{') {
         reader.fault(0, "this is JSON, not TOML: write it as TOML, where the names are the same");
-        return Err(reader.faults.trim_end().to_owned());
+        return reader.faults;
     }
     let (document, errors) = DeTable::parse_recoverable(text);
     for error in errors {
         reader.fault(error.span().map_or(0, |span| span.start), error.message());
     }
     if reader.faults.is_empty() {
-        reader.document(settings, document.get_ref());
+        reader.document(&mut loaded.settings, document.get_ref());
     }
-    if reader.faults.is_empty() { Ok(()) } else { Err(reader.faults.trim_end().to_owned()) }
+    reader.faults
 }
 
 impl Reader<'_> {
+    fn line(&self, at: usize) -> usize {
+        self.text[..at.min(self.text.len())].matches('\n').count() + 1
+    }
+
     fn fault(&mut self, at: usize, what: impl std::fmt::Display) {
-        let line = self.text[..at.min(self.text.len())].matches('\n').count() + 1;
-        let _ = writeln!(self.faults, "{}:{line}: {what}", self.name);
+        self.faults.push(format!("{}:{}: {what}", self.name, self.line(at)));
     }
 
     fn document(&mut self, settings: &mut Settings, document: &DeTable<'_>) {
+        let names = Names { table: SETTINGS, not_here: NOT_HERE, prefix: String::new() };
         // The defaults of a file with rules are Centrifugo's: what is not allowed is not.
         if document.contains_key("channel") {
             settings.server.topics = RuleSet::new();
         }
         for (name, value) in document {
             match (name.get_ref().as_ref(), value.get_ref()) {
-                ("channel", DeValue::Table(channel)) => self.channel(settings, channel),
-                (path, _) => self.value(settings, SETTINGS, NOT_HERE, path, name.span().start, value),
+                ("channel", DeValue::Table(channel)) => self.channel(settings, &names, channel),
+                (path, _) => self.value(settings, &names, path, name.span().start, value),
             }
         }
     }
 
-    fn channel(&mut self, settings: &mut Settings, channel: &DeTable<'_>) {
+    fn channel(&mut self, settings: &mut Settings, names: &Names<Settings>, channel: &DeTable<'_>) {
         for (name, value) in channel {
             let at = name.span().start;
             match (name.get_ref().as_ref(), value.get_ref()) {
                 ("without_namespace", DeValue::Table(table)) => {
-                    self.rules(&mut settings.server.topics.without_namespace, table, &[]);
+                    let prefix = WITHOUT_NAMESPACE.to_owned();
+                    self.rules(&mut settings.server.topics.without_namespace, prefix, table, &[]);
                 }
                 ("namespaces", DeValue::Array(namespaces)) => {
                     for namespace in namespaces.iter() {
@@ -65,7 +81,7 @@ impl Reader<'_> {
                 }
                 ("without_namespace", _) => self.fault(at, "`channel.without_namespace` must be a table"),
                 ("namespaces", _) => self.fault(at, "`channel.namespaces` must be tables: [[channel.namespaces]]"),
-                (name, _) => self.value(settings, SETTINGS, NOT_HERE, &format!("channel.{name}"), at, value),
+                (name, _) => self.value(settings, names, &format!("channel.{name}"), at, value),
             }
         }
     }
@@ -78,165 +94,82 @@ impl Reader<'_> {
         let Some(name) = table.get("name").and_then(|name| name.get_ref().as_str()) else {
             return self.fault(at, "a namespace needs a `name`, which is a string");
         };
+        let path = namespace_path(name);
         let mut rules = TopicRules::default();
-        self.rules(&mut rules, table, &["name"]);
+        self.rules(&mut rules, format!("{path}."), table, &["name"]);
         if settings.server.topics.has_namespace(name) {
             return self.fault(at, format_args!("the namespace {name:?} is here twice"));
         }
+        self.origins.insert(path, Origin::File(self.line(at)));
         let topics = std::mem::take(&mut settings.server.topics);
         settings.server.topics = topics.namespace(name, rules);
     }
 
-    fn rules(&mut self, rules: &mut TopicRules, table: &DeTable<'_>, besides: &[&str]) {
+    fn rules(&mut self, rules: &mut TopicRules, prefix: String, table: &DeTable<'_>, besides: &[&str]) {
+        let names = Names { table: RULES, not_here: RULES_NOT_HERE, prefix };
         for (name, value) in table.iter().filter(|(name, _)| !besides.contains(&name.get_ref().as_ref())) {
-            self.value(rules, RULES, RULES_NOT_HERE, name.get_ref(), name.span().start, value);
+            self.value(rules, &names, name.get_ref(), name.span().start, value);
         }
     }
 
     /// Takes a setting, or all those of a table.
-    fn value<T>(
-        &mut self,
-        into: &mut T,
-        entries: &[Entry<T>],
-        not_here: &[(&str, &str)],
-        path: &str,
-        at: usize,
-        value: &Spanned<DeValue<'_>>,
-    ) {
-        if let Some((_, set)) = entries.iter().find(|(name, _)| *name == path) {
-            if let Err(wanted) = take(into, set, value.get_ref()) {
-                self.fault(at, format_args!("`{path}` must be {wanted}"));
+    fn value<T>(&mut self, into: &mut T, names: &Names<T>, path: &str, at: usize, value: &Spanned<DeValue<'_>>) {
+        if let Some(setting) = names.table.iter().find(|setting| setting.name == path) {
+            match setting.set(into, &given(value.get_ref())) {
+                Ok(()) => self.note(format!("{}{path}", names.prefix), at, value.get_ref()),
+                Err(wanted) => self.fault(at, format_args!("`{path}` must be {wanted}")),
             }
             return;
         }
         let is_above = |name: &str| name.strip_prefix(path).is_some_and(|rest| rest.starts_with('.'));
         match value.get_ref() {
-            DeValue::Table(table) if entries.iter().any(|(name, _)| is_above(name)) => {
+            DeValue::Table(table) if names.table.iter().any(|setting| is_above(setting.name)) => {
                 for (name, value) in table {
                     let path = format!("{path}.{}", name.get_ref());
-                    self.value(into, entries, not_here, &path, name.span().start, value);
+                    self.value(into, names, &path, name.span().start, value);
                 }
             }
-            _ if entries.iter().any(|(name, _)| is_above(name)) => {
+            _ if names.table.iter().any(|setting| is_above(setting.name)) => {
                 self.fault(at, format_args!("`{path}` must be a table"));
             }
-            _ => match not_here.iter().find(|(start, _)| path.starts_with(start)) {
-                // A slip of the pen is likelier than a setting of Centrifugo's, where both could be.
-                Some((_, instead)) if nearest(entries, path, 1).is_none() => {
-                    self.fault(at, format_args!("throng has no `{path}` of Centrifugo's: {instead}"));
-                }
-                _ => match nearest(entries, path, 4) {
-                    Some(name) => self.fault(at, format_args!("unknown setting `{path}`: did you mean `{name}`?")),
-                    None => self.fault(at, format_args!("unknown setting `{path}`: see docs/centrifugo.md for all")),
-                },
-            },
+            _ => self.fault(at, unknown(names.table, names.not_here, path)),
         }
     }
-}
 
-/// Sets a value. What it must be, if it is not.
-fn take<T>(into: &mut T, set: &Set<T>, value: &DeValue<'_>) -> Result<(), String> {
-    match (set, value) {
-        (Set::Switch(set), DeValue::Boolean(on)) => set(into, *on),
-        (Set::Switch(_), _) => return Err("true or false".to_owned()),
-        (Set::Number(set), DeValue::Integer(number)) => {
-            let number = u64::from_str_radix(number.as_str(), number.radix());
-            set(into, number.map_err(|_| "a number that is not negative".to_owned())?)
-                .map_err(|why| format!("smaller: {why}"))?;
-        }
-        (Set::Number(_), _) => return Err("a number".to_owned()),
-        (Set::Duration(set), DeValue::String(text)) => {
-            set(into, duration(text).ok_or("a duration, such as \"25s\", \"1h30m\" or \"500ms\"")?);
-        }
-        (Set::Duration(_), _) => return Err("a duration in a string, such as \"25s\"".to_owned()),
-        (Set::Text(set), DeValue::String(text)) => set(into, text)?,
-        (Set::Word(word), DeValue::String(text)) => *word(into) = text.clone().into_owned(),
-        (Set::Secret(secret), DeValue::String(text)) => *secret(into) = text.as_bytes().to_vec(),
-        (Set::Text(_) | Set::Word(_) | Set::Secret(_), _) => return Err("a string".to_owned()),
-        (Set::Texts(set), DeValue::Array(texts)) => {
-            for text in texts.iter() {
-                set(into, text.get_ref().as_str().ok_or("a list of strings")?)?;
+    /// Remembers where a value stands, and each of a list's.
+    fn note(&mut self, path: String, at: usize, value: &DeValue<'_>) {
+        if let DeValue::Array(all) = value {
+            for (index, one) in all.iter().enumerate() {
+                self.origins.insert(format!("{path}[{index}]"), Origin::File(self.line(one.span().start)));
             }
         }
-        (Set::Texts(_), _) => return Err("a list of strings".to_owned()),
+        self.origins.insert(path, Origin::File(self.line(at)));
     }
-    Ok(())
 }
 
-/// A duration as Go writes them: numbers, perhaps with a fraction, and their units.
-fn duration(mut text: &str) -> Option<Duration> {
-    if text == "0" {
-        return Some(Duration::ZERO);
-    }
-    let mut sum = 0.0;
-    if text.is_empty() {
-        return None;
-    }
-    while !text.is_empty() {
-        let (number, rest) = text.split_at(text.find(|c: char| !c.is_ascii_digit() && c != '.')?);
-        let (unit, rest) = rest.split_at(rest.find(|c: char| c.is_ascii_digit()).unwrap_or(rest.len()));
-        let seconds = match unit {
-            "ns" => 1e-9,
-            "us" | "µs" => 1e-6,
-            "ms" => 1e-3,
-            "s" => 1.0,
-            "m" => 60.0,
-            "h" => 3600.0,
-            _ => return None,
-        };
-        sum += number.parse::<f64>().ok()? * seconds;
-        text = rest;
-    }
-    Duration::try_from_secs_f64(sum).ok()
-}
-
-/// The name that differs least, in at most so many letters.
-fn nearest<T>(entries: &[Entry<T>], path: &str, most: usize) -> Option<&'static str> {
-    let by_last = |name: &str| name.rsplit('.').next() == path.rsplit('.').next();
-    (entries.iter().map(|(name, _)| (distance(name, path), *name)).min().filter(|(distance, _)| *distance <= most))
-        .map(|(_, name)| name)
-        .or_else(|| entries.iter().map(|(name, _)| *name).find(|name| most > 1 && by_last(name)))
-}
-
-/// How many letters have to be put in, taken out or changed (Levenshtein).
-fn distance(a: &str, b: &str) -> usize {
-    let mut row: Vec<usize> = (0..=b.len()).collect();
-    for (i, x) in a.bytes().enumerate() {
-        let mut corner = std::mem::replace(&mut row[0], i + 1);
-        for (j, y) in b.bytes().enumerate() {
-            let changed = corner + usize::from(x != y);
-            corner = row[j + 1];
-            row[j + 1] = changed.min(row[j] + 1).min(corner + 1);
+/// A value as settings take it.
+fn given<'a>(value: &'a DeValue<'_>) -> Given<'a> {
+    match value {
+        DeValue::Boolean(on) => Given::Switch(*on),
+        DeValue::Integer(number) => {
+            i128::from_str_radix(number.as_str(), number.radix()).map_or(Given::Other, Given::Number)
         }
+        DeValue::String(text) => Given::Text(text),
+        DeValue::Array(all) => Given::List(all.iter().map(|one| given(one.get_ref())).collect()),
+        _ => Given::Other,
     }
-    row[b.len()]
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::net::SocketAddr;
+    use std::time::Duration;
 
     fn read(text: &str) -> Result<Settings, String> {
-        let mut settings = Settings::default();
-        apply(&mut settings, "f", text).map(|()| settings)
-    }
-
-    #[test]
-    fn durations_are_written_as_in_go() {
-        for (text, seconds) in [
-            ("25s", 25.0),
-            ("1h30m", 5400.0),
-            ("500ms", 0.5),
-            ("1.5h", 5400.0),
-            ("0", 0.0),
-            ("0s", 0.0),
-            ("1m0.5s", 60.5),
-        ] {
-            assert_eq!(duration(text), Some(Duration::from_secs_f64(seconds)), "{text}");
-        }
-        for bad in ["", "25", "s", "1d", "-1s", "1 s", "1s1", "1..5s"] {
-            assert_eq!(duration(bad), None, "{bad}");
-        }
+        let mut loaded = Loaded::default();
+        let faults = apply(&mut loaded, "f", text);
+        if faults.is_empty() { Ok(loaded.settings) } else { Err(faults.join("\n")) }
     }
 
     #[test]
@@ -264,7 +197,7 @@ mod tests {
             "#,
         )
         .unwrap();
-        assert_eq!(settings.config().listen, ["127.0.0.1:9000".parse().unwrap()]);
+        assert_eq!(settings.config().listen, [SocketAddr::from(([127, 0, 0, 1], 9000))]);
         assert_eq!((&*settings.tokens.secret, &*settings.api_key), (&b"secret"[..], &b"k"[..]));
         assert_eq!(settings.client_ping_interval, Duration::from_secs(10));
         let chat = TopicRules {
@@ -282,7 +215,7 @@ mod tests {
     #[test]
     fn what_is_wrong_is_said_with_its_line() {
         for (text, said) in [
-            ("x = 1", "f:1: unknown setting `x`: see docs/centrifugo.md for all"),
+            ("x = 1", "f:1: unknown setting `x`: `throng config default` has them all"),
             (
                 "\n[client]\nping_intervall = \"1s\"",
                 "f:3: unknown setting `client.ping_intervall`: did you mean `client.ping_interval`?",

@@ -1,0 +1,45 @@
+//! `throng config`.
+
+use super::{Flags, Loaded, manual, show, variables};
+use std::error::Error;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+/// What to do with a configuration.
+#[derive(clap::Subcommand)]
+pub(crate) enum Command {
+    /// Say everything that is wrong with a file, line by line. Exit status: 0 if nothing is, 1 otherwise. The environment is
+    /// left out: it belongs to whoever runs the server.
+    Check { file: PathBuf },
+    /// Print the settings that would hold, with where each comes from: default, file and line, environment variable, flag. Takes
+    /// what `serve` takes. What is printed can be used as a file, but for secrets, which are not shown
+    Show {
+        /// File with the settings
+        #[arg(long, value_name = "FILE")]
+        config: Option<PathBuf>,
+        /// Print JSON: an object with each setting's `value` and `origin`
+        #[arg(long)]
+        json: bool,
+        #[command(flatten)]
+        flags: Flags,
+    },
+    /// Print a file with every setting explained, its default, its environment variable and its flag, all commented out
+    Default,
+}
+
+impl Command {
+    pub(crate) fn run(self) -> Result<ExitCode, Box<dyn Error>> {
+        match self {
+            Self::Check { file } => {
+                Loaded::new(Some(&file), &variables(), &Flags::default())?;
+                println!("{}: nothing is wrong", file.display());
+            }
+            Self::Show { config, json, flags } => {
+                let loaded = Loaded::new(config.as_deref(), &variables(), &flags)?;
+                print!("{}", if json { show::json(&loaded) } else { show::text(&loaded) });
+            }
+            Self::Default => print!("{}", manual::manual()),
+        }
+        Ok(ExitCode::SUCCESS)
+    }
+}
