@@ -67,6 +67,9 @@ mod launch;
 mod server;
 mod service;
 
+#[doc(hidden)]
+pub mod tuning;
+
 #[cfg(all(any(test, fuzzing), feature = "centrifugo"))]
 #[doc(hidden)]
 pub mod fuzzing;

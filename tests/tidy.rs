@@ -16,7 +16,7 @@ const LAYERS: [&[&str]; 9] = [
     &["topic", "adapter"],
     &["worker"],
     &["service", "server", "launch"], // `launch` is how a server starts.
-    &["control"],
+    &["control", "tuning"],           // `tuning`: what a machine must allow.
     &["bin"],
     &["fuzzing"], // Properties of all that is above, compiled for tests and fuzzers alone.
 ];

@@ -16,6 +16,17 @@ pub fn pin_to_cpu(cpu: usize) -> io::Result<()> {
     syscall!(sched_setaffinity(0, size_of::<libc::cpu_set_t>(), &raw const set)).map(drop)
 }
 
+/// Processors that this process may use.
+pub fn cores() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from)
+}
+
+/// Bytes of a page of memory (sysconf(3)).
+pub fn page_bytes() -> u64 {
+    // Takes no pointers. A system without an answer has the size that nearly all have.
+    syscall!(sysconf(libc::_SC_PAGESIZE)).map_or(4096, |bytes| bytes as u64)
+}
+
 /// Processor time that the calling thread has used, in seconds (clock_gettime(2)).
 pub fn cpu_seconds_of_thread() -> io::Result<f64> {
     let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };

@@ -21,11 +21,13 @@ mod socket;
 mod table;
 
 pub use client::{Address, Alarm, ConnectOptions};
-pub use cpu::{cpu_seconds_of_thread, pin_to_cpu, random_u64};
+pub use cpu::{cores, cpu_seconds_of_thread, page_bytes, pin_to_cpu, random_u64};
 pub use event::Wake;
 pub use signal::{ASYNCHRONOUS, Blocked, SIGINT, SIGTERM, block_signals, wait_signal};
 pub use socket::{ListenOptions, Listener, Socket};
-pub use table::{descriptor_limit, is_exhaustion, private_table, raise_descriptor_limit, reserve_descriptor};
+pub use table::{
+    descriptor_limit, is_exhaustion, private_table, private_tables, raise_descriptor_limit, reserve_descriptor,
+};
 
 /// Turns -1 into the error that `errno` names.
 macro_rules! syscall {

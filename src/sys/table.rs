@@ -37,6 +37,11 @@ pub fn private_table() -> io::Result<()> {
     syscall!(unshare(libc::CLONE_FILES)).map(drop)
 }
 
+/// Whether threads are allowed tables of their own: a seccomp profile, such as Docker's, may refuse them.
+pub fn private_tables() -> bool {
+    std::thread::spawn(|| private_table().is_ok()).join().unwrap_or(false)
+}
+
 /// A descriptor to give up when the table is full, so that one more connection can be taken and told so.
 pub fn reserve_descriptor() -> io::Result<OwnedFd> {
     File::open("/dev/null").map(OwnedFd::from)

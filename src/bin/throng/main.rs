@@ -6,6 +6,7 @@ mod config;
 mod log;
 mod memory;
 mod serve;
+mod tune;
 
 use clap::{Parser, Subcommand};
 use std::error::Error;
@@ -30,10 +31,12 @@ struct Cli {
 #[derive(Subcommand)]
 enum Command {
     /// Run the server.
-    Serve(serve::Options),
+    Serve(Box<serve::Options>),
     /// Check or show a configuration, or print one with every setting explained.
     #[command(subcommand)]
     Config(config::command::Command),
+    /// Say what this machine must allow for so many connections, and whether it does; change it.
+    Tune(tune::Options),
 }
 
 fn main() -> ExitCode {
@@ -41,6 +44,7 @@ fn main() -> ExitCode {
     let done = match cli.command {
         Some(Command::Serve(options)) => serve(&options),
         Some(Command::Config(command)) => command.run(),
+        Some(Command::Tune(options)) => return tune::run(&options),
         None => serve(&cli.serve),
     };
     done.unwrap_or_else(|error| {
