@@ -79,6 +79,10 @@ reasons! {
         UnknownNamespace = 404, "unknown_namespace", "there is no such namespace of topics here";
         Forbidden = 403, "forbidden", "this client may not do that with this topic";
         Token = 401, "token", "the token of this request does not count: send `Authorization: Bearer TOKEN` with one that does, or none";
+        TokenInUrl = 400, "token_in_url", "a token in a URL ends up in logs, histories and Referer headers: send `Authorization: Bearer TOKEN`, a WebSocket of a page the subprotocols `throng, bearer.TOKEN`";
+        TokensDiffer = 400, "tokens_differ", "this request brings different tokens (Authorization, subprotocol, cookie): send one, or the same";
+        BearerAlone = 400, "bearer_alone", "offer the subprotocol `throng` beside `bearer.TOKEN`: it is the one that is selected, and the token is not said again";
+        CookieOrigin = 403, "cookie_origin", "a cookie counts only for requests that say which page they come from (Origin; for a GET a Sec-Fetch-Site other than cross-site): send the token as `Authorization: Bearer TOKEN`";
         BodyTimeout = 408, "body_timeout", "the request's body was not complete in time";
         Flood = 429, "flood", "this client has sent more than it may for too long: send less, or have the server allow more";
         HeadTimeout = 408, "head_timeout", "the request's head was not complete in time";
@@ -97,6 +101,7 @@ reasons! {
         VersionUnsupported = 426, "version_unsupported", "only Sec-WebSocket-Version 13 is spoken here";
         ProtocolInvalid = 400, "protocol_invalid", "Sec-WebSocket-Protocol must be a list of different tokens";
         OriginForbidden = 403, "origin_forbidden", "pages of this origin may not talk to this server: serve them from the same host, or have the server allow the origin";
+        HostForbidden = 421, "host_forbidden", "this server has no authentication, so it answers to names of loopback alone (localhost, 127.0.0.1, [::1]) as Host: use one, configure tokens or an API key, or start it with --open";
         NoSession = 404, "no_session", "there is no such session here (any more): send `session` and `node` as the answer to connect gave them, or connect again";
         ApiKey = 401, "api_key", "the server API wants its key: send it as `X-API-Key: KEY` or `Authorization: apikey KEY`";
         UpgradeRequired = 426, "upgrade_required", "this is a WebSocket: send `Upgrade: websocket` and `Connection: Upgrade` (did a proxy remove them?)";
@@ -156,6 +161,8 @@ reasons! {
         MemoryShort = 1013, "memory_short", "the server is short of memory, and this client held most: reset";
         /// What it missed is no longer kept; the reason of the Close says from where it can go on.
         Gap = 4410, "gap", "some messages are no longer kept";
+        /// The token of a bare client; the reason of the Close says from where it can go on with another one.
+        Expired = 3005, "expired", "the token's time is over: connect again with another one";
         Panic = 1011, "panic", "internal error";
         Aborted = 1006, "aborted", "the server ended at once";
     }

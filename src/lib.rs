@@ -74,7 +74,7 @@ pub mod tuning;
 #[doc(hidden)]
 pub mod fuzzing;
 
-pub use config::{Allow, Compression, Config, ConfigError, Memory, RuleSet, SlowReaders, TopicRules};
+pub use config::{Allow, Compression, Config, ConfigError, Hosts, Memory, RuleSet, SlowReaders, TopicRules};
 pub use http::{Head, Response};
 pub use json::JsonError;
 pub use server::{Gone, Handle, Publisher, Running, Seat, Server, StartError};
@@ -84,7 +84,9 @@ pub use service::{
 #[doc(hidden)]
 pub use service::{Answered, Begun, Emulated, Started};
 #[cfg(feature = "centrifugo")]
-pub use service::{ApiKey, Caller, Centrifugo, Mounted, Rpc, RpcAnswer, RpcError, RpcToken, TokenKeys};
+pub use service::{
+    ApiKey, Bearer, Caller, Centrifugo, KeyError, Mounted, PublicKey, Rpc, RpcAnswer, RpcError, RpcToken, TokenKeys,
+};
 #[cfg(feature = "centrifugo")]
 #[doc(hidden)]
 pub use service::{Reached, UserCall};

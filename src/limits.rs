@@ -164,6 +164,18 @@ pub const API_ANSWER_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// Longest pattern of channels' names, in bytes, and the most alternatives that it may have: a name is compared to each.
 pub const API_PATTERN_MAX: (usize, usize) = (255, 16);
 
+/// Most entries of a token's `caps`, and the most bytes of channels that they name together: a session keeps them, a few times
+/// as large once they are read.
+pub const CAPS_MAX: usize = 64;
+/// See [`CAPS_MAX`].
+pub const CAPS_BYTES_MAX: usize = 4096;
+
+/// Most keys of a set (JWKS): a token without `kid` is tried with each that has none.
+pub const TOKEN_KEYS_MAX: usize = 64;
+
+/// Connections that a worker ends in one turn because their tokens' time is over.
+pub const EXPIRED_PER_TURN: usize = if cfg!(any(test, fuzzing)) { 2 } else { 64 };
+
 /// Tasks of a request to many topics that a worker sees to in one turn. Tests have few, and are to see slices.
 pub const ERRAND_TASKS_PER_TURN: usize = if cfg!(any(test, fuzzing)) { 2 } else { 64 };
 

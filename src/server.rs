@@ -1,6 +1,6 @@
 //! The server: settings, start and stop of the workers, and the handle for other threads.
 
-use crate::config::{Allow, Compression, Config, ConfigError, Memory, Plan, RuleSet, SlowReaders};
+use crate::config::{Allow, Compression, Config, ConfigError, Hosts, Memory, Plan, RuleSet, SlowReaders};
 use crate::error::{End, Refused};
 use crate::http::{Origins, Response};
 use crate::launch::Launch;
@@ -245,6 +245,14 @@ impl Server {
         self
     }
 
+    /// What `Host` a request may name; any other is refused (421). For a server on loopback that asks nobody who it is: a page
+    /// whose own name is made to mean 127.0.0.1 would be taken for one of the same host ([`Hosts::Loopback`] keeps it out).
+    /// Default: any.
+    pub fn hosts(mut self, hosts: Hosts) -> Self {
+        self.config.hosts = hosts;
+        self
+    }
+
     /// Connections that may wait in the kernel to be accepted, per worker; cut to `net.core.somaxconn`. Default: 4096.
     pub fn backlog(mut self, backlog: u16) -> Self {
         self.config.backlog = backlog;
@@ -281,7 +289,7 @@ impl Server {
             self.config.listen.push(Config::ADDRESS);
         }
         let rules = self.config.rules()?;
-        let origins = Arc::new(Origins::new(&self.config.origins)?);
+        let origins = Arc::new(Origins::new(&self.config.origins)?.at(self.config.hosts));
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let per_address = self.config.per_address()?;
         let plan = self.config.plan(cores, sys::raise_descriptor_limit()?)?;

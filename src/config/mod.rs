@@ -56,6 +56,7 @@ pub struct Config {
     pub backlog: u16,
     /// Each is one that is allowed.
     pub origins: Vec<String>,
+    pub hosts: Hosts,
     pub topics_max: usize,
     pub topics: RuleSet,
     pub subscriptions_max: usize,
@@ -90,6 +91,7 @@ impl Default for Config {
             tick_interval: None,
             backlog: 4096,
             origins: Vec::new(),
+            hosts: Hosts::Any,
             topics_max: 1_000_000,
             topics: RuleSet::open(),
             subscriptions_max: 128,
@@ -157,6 +159,16 @@ pub enum SlowReaders {
     /// It is told of the gap and goes on from the newest message. A WebSocket with bare frames has no place for that: it
     /// is closed with 4410.
     Skip,
+}
+
+/// The names that a server answers to: what `Host` may be.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Hosts {
+    /// Any.
+    #[default]
+    Any,
+    /// Those of loopback: `localhost` and what lies below it, 127.0.0.0/8, `[::1]`.
+    Loopback,
 }
 
 /// A setting that cannot be: which one, why, and what to do.

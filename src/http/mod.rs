@@ -17,9 +17,9 @@ pub(crate) use date::imf_fixdate;
 pub use head::Head;
 pub(crate) use head::{Fields, HeadScan};
 pub(crate) use origin::{Origins, cross_origin};
-pub(crate) use query::first;
 #[cfg(any(test, fuzzing))]
 pub(crate) use query::{QueryError, pairs};
+pub(crate) use query::{first, has_token};
 pub use response::Response;
 pub(crate) use response::{Date, Field, Manner, field_is_valid, write_switching_protocols};
 pub(crate) use upgrade::{Upgrade, wants_websocket};

@@ -1,16 +1,19 @@
 //! Which web pages may talk to the server (RFC 6454): any page can open a WebSocket to, or POST to, a server that its
-//! reader's browser can reach, one on localhost too.
+//! reader's browser can reach, one on localhost too. And by which names: a page whose own name is made to mean 127.0.0.1 (DNS
+//! rebinding) is of the same host as the server there, but for that the name is not the server's.
 
 use super::head::Head;
 use super::response::Field;
-use crate::config::{ConfigError, check_origin};
+use crate::config::{ConfigError, Hosts, check_origin};
 use crate::error::Refused;
+use std::net::{Ipv4Addr, Ipv6Addr};
 
-/// The origins that are allowed beside the server's own.
+/// The origins that are allowed beside the server's own, and the names that it answers to.
 #[derive(Debug, Default)]
 pub(crate) struct Origins {
     any: bool,
     allowed: Box<[String]>,
+    hosts: Hosts,
 }
 
 impl Origins {
@@ -20,11 +23,20 @@ impl Origins {
             check_origin(origin).map_err(|text| ConfigError::new(format!("origins[{index}]"), text))?;
         }
         let any = origins.iter().any(|origin| origin == "*");
-        Ok(Self { any, allowed: origins.into() })
+        Ok(Self { any, allowed: origins.into(), hosts: Hosts::Any })
     }
 
-    /// Whether a request may come from where it says it comes from. One without an Origin comes from no page.
+    /// Answers to these names.
+    pub(crate) fn at(self, hosts: Hosts) -> Self {
+        Self { hosts, ..self }
+    }
+
+    /// Whether a request may come from where it says it comes from, to the name that it says. One without an Origin comes from
+    /// no page, and one without a Host (HTTP/1.0) from no browser.
     pub(crate) fn check(&self, head: &Head<'_>) -> Result<(), Refused> {
+        if self.hosts == Hosts::Loopback && head.header("Host").is_some_and(|host| !is_loopback(host)) {
+            return Err(Refused::HostForbidden);
+        }
         let mut origins = head.header_values("Origin");
         let Some(origin) = origins.next() else { return Ok(()) };
         let origin = std::str::from_utf8(origin).map_err(|_| Refused::OriginForbidden)?;
@@ -36,6 +48,18 @@ impl Origins {
             Err(Refused::OriginForbidden)
         }
     }
+}
+
+/// Whether a Host is a name of loopback, which nobody can have mean something else: an address of it, or `localhost` and what
+/// lies below it (RFC 6761, section 6.3).
+fn is_loopback(host: &str) -> bool {
+    let Some((name, _)) = name_and_port(host, 80) else { return false };
+    if let Some(address) = name.strip_prefix('[').and_then(|name| name.strip_suffix(']')) {
+        return address.parse::<Ipv6Addr>().is_ok_and(|address| address.to_canonical().is_loopback());
+    }
+    let name = name.strip_suffix('.').unwrap_or(name);
+    let last = name.rsplit('.').next().unwrap_or_default();
+    last.eq_ignore_ascii_case("localhost") || name.parse::<Ipv4Addr>().is_ok_and(|address| address.is_loopback())
 }
 
 /// Whether an origin is the one that is allowed, or lies below it.
@@ -193,6 +217,48 @@ mod tests {
         {
             assert!(Origins::new(&[wrong.into()]).is_err(), "{wrong}");
         }
+    }
+
+    #[test]
+    fn a_server_of_loopback_answers_to_names_of_loopback() {
+        let check = |origins: &Origins, line: &str| {
+            let bytes = format!("GET / HTTP/1.0\r\n{line}\r\n");
+            let mut fields = Fields::new();
+            origins.check(&Head::parse(bytes.as_bytes(), &mut fields).expect("a head"))
+        };
+        let (any, loopback) = (Origins::default(), Origins::default().at(Hosts::Loopback));
+        for host in [
+            "localhost",
+            "LOCALHOST:8080",
+            "localhost.",
+            "app.localhost:1",
+            "127.0.0.1",
+            "127.9.8.7:80",
+            "[::1]",
+            "[::1]:8080",
+            "[::ffff:127.0.0.1]",
+        ] {
+            assert_eq!(check(&loopback, &format!("Host: {host}\r\n")), Ok(()), "{host}");
+        }
+        for host in [
+            "evil.example",
+            "localhost.evil.example",
+            "notlocalhost",
+            "127.0.0.1.evil.example",
+            "0.0.0.0",
+            "10.0.0.1:8080",
+            "[::]",
+            "[fe80::1]",
+            "127.1",
+            "2130706433",
+            "localhost..",
+        ] {
+            let line = format!("Host: {host}\r\n");
+            assert_eq!((check(&any, &line), check(&loopback, &line)), (Ok(()), Err(Refused::HostForbidden)), "{host}");
+        }
+        assert_eq!(check(&loopback, ""), Ok(()), "no browser");
+        let rebound = "Host: evil.example\r\nOrigin: http://evil.example\r\n";
+        assert_eq!((check(&any, rebound), check(&loopback, rebound)), (Ok(()), Err(Refused::HostForbidden)));
     }
 
     #[test]

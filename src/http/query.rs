@@ -46,6 +46,19 @@ pub(crate) fn first<'q>(query: &'q str, name: &'static str) -> Result<Option<Cow
     found.map(decode).transpose()
 }
 
+/// Whether any value is a JSON Web Token by its looks, three parts of base64url whose first begins a JSON object (RFC 7515,
+/// section 3.1), whatever it is called. What cannot be decoded is none.
+pub(crate) fn has_token(query: &str) -> bool {
+    raw_pairs(query).any(|(_, value)| {
+        decode(value).is_ok_and(|value| {
+            let token = value.trim().rsplit(' ').next().unwrap_or_default(); // `Bearer TOKEN`, too
+            let is_part =
+                |part: &str| part.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_');
+            token.starts_with("eyJ") && token.split('.').count() == 3 && token.split('.').all(is_part)
+        })
+    })
+}
+
 /// Split but not decoded; empty ones (`a&&b`) left out.
 fn raw_pairs(query: &str) -> impl Iterator<Item = (&str, &str)> {
     query.split('&').filter(|pair| !pair.is_empty()).map(|pair| pair.split_once('=').unwrap_or((pair, "")))

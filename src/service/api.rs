@@ -1,28 +1,28 @@
 //! Centrifugo's server API: `POST /api/METHOD`.
 
-use super::{Answer, AnswerKind, Errand, Finish, Found, Request, Task, TokenKeys, UserCall};
+use super::{Answer, AnswerKind, Errand, Finish, Found, Request, Task, UserCall};
 use crate::adapter::centrifugo::api::{self, Answers, Command, Failure, Method, PublishRequest};
 use crate::adapter::centrifugo::codes::ErrorCode;
 use crate::adapter::centrifugo::glob::Glob;
-use crate::adapter::centrifugo::token;
 use crate::config::{Denied, RuleSet};
 use crate::error::Refused;
 use crate::http::Response;
 use crate::limits::{API_CHANNELS_MAX, API_LISTING_TASKS, API_TASKS_MAX};
 use crate::topic::{Publication, TopicName};
 use std::collections::VecDeque;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, OnceLock, PoisonError, RwLock, RwLockReadGuard};
 
 /// The prefix of the API's URLs.
 const PREFIX: &str = "/api/";
 
-/// The key by which an application's own server is known (`http_api.key`): in `X-API-Key`, or in
-/// `Authorization: apikey KEY`.
+/// The keys by which an application's own server is known (`http_api.key`): in `X-API-Key`, or in
+/// `Authorization: apikey KEY`. Cloning is cheap, and gives the same keys: what [`replace`](Self::replace) changes in one, all
+/// have from the next request on.
 #[derive(Clone, Default)]
-pub struct ApiKey(Box<[u8]>);
+pub struct ApiKey(Arc<RwLock<Vec<Box<[u8]>>>>);
 
 impl std::fmt::Debug for ApiKey {
-    /// Without the key.
+    /// Without the keys.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_tuple("ApiKey").finish_non_exhaustive()
     }
@@ -31,21 +31,40 @@ impl std::fmt::Debug for ApiKey {
 impl ApiKey {
     /// A key. An empty one is none: nobody has it.
     pub fn new(key: impl Into<Vec<u8>>) -> Self {
-        Self(key.into().into())
+        Self::default().or(key)
     }
 
-    fn is_none(&self) -> bool {
-        self.0.is_empty()
+    /// Another one, which counts as much: while applications change over from one to the other. An empty one is none.
+    #[must_use]
+    pub fn or(self, key: impl Into<Vec<u8>>) -> Self {
+        let mut keys = self.keys().clone();
+        keys.extend(Some(key.into().into_boxed_slice()).filter(|key| !key.is_empty()));
+        Self(Arc::new(RwLock::new(keys)))
     }
 
-    /// Whether a request has the key, compared in a time that does not tell where they differ; `None`: it has none at all.
-    /// `X-API-Key` counts before `Authorization`.
+    /// Takes the keys of another instead, for all clones of this.
+    pub fn replace(&self, other: &Self) {
+        let keys = other.keys().clone();
+        *self.0.write().unwrap_or_else(PoisonError::into_inner) = keys;
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.keys().is_empty()
+    }
+
+    /// Whether a request has one of the keys, compared in a time that does not tell where they differ; `None`: it has none at
+    /// all. `X-API-Key` counts before `Authorization`.
     pub fn is_in(&self, request: &Request<'_>) -> Option<bool> {
         let given = match request.header_values("X-API-Key").next().filter(|given| !given.is_empty()) {
             Some(given) => given,
             None => credentials(request.header_values("Authorization").next()?, "apikey")?,
         };
-        Some(!self.is_none() && same(&self.0, given))
+        Some(self.keys().iter().fold(false, |is_one, key| is_one | same(key, given)))
+    }
+
+    fn keys(&self) -> RwLockReadGuard<'_, Vec<Box<[u8]>>> {
+        self.0.read().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -53,34 +72,6 @@ impl ApiKey {
 fn credentials<'a>(authorization: &'a [u8], scheme: &str) -> Option<&'a [u8]> {
     let (its_scheme, given) = authorization.split_at(authorization.iter().position(|&byte| byte == b' ')?);
     its_scheme.eq_ignore_ascii_case(scheme.as_bytes()).then(|| given.trim_ascii())
-}
-
-impl TokenKeys {
-    /// The user of a request with a connection token in `Authorization: Bearer TOKEN`, the empty one for an anonymous token;
-    /// `None`: it has no token.
-    ///
-    /// # Errors
-    ///
-    /// The response to a request whose token does not count (401), or whose `Authorization` cannot be read (400), which says why.
-    pub fn user_of(&self, request: &Request<'_>) -> Option<Result<String, Response>> {
-        let authorization = match request.readable("Authorization") {
-            Ok(authorization) => authorization?,
-            // Who meant to be somebody is not taken for nobody.
-            Err(refusal) => return Some(Err(refusal)),
-        };
-        let (scheme, given) = authorization.split_once(' ')?;
-        if !scheme.eq_ignore_ascii_case("Bearer") {
-            return None;
-        }
-        let refuse = |why: &str| Response::detailed(Refused::Token, why).header("WWW-Authenticate", "Bearer");
-        Some(match token::verify_connection(given.trim(), self, request.unix_seconds) {
-            Ok(token) if token.expire_at.is_some_and(|at| at <= request.unix_seconds) => {
-                Err(refuse("what the token gave is over (expire_at): get another"))
-            }
-            Ok(token) => Ok(token.user),
-            Err(error) => Err(refuse(&error.to_string())),
-        })
-    }
 }
 
 /// Who may use the API.
@@ -165,7 +156,7 @@ fn answer_read(method: Method, rules: &Arc<RuleSet>, body: &[u8]) -> Result<Answ
 
 impl Access {
     fn is_on(&self) -> bool {
-        self.insecure || !self.key.is_none()
+        self.insecure || !self.key.is_empty()
     }
 
     fn lets_in(&self, request: &Request<'_>) -> bool {

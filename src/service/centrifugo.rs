@@ -15,7 +15,7 @@ use crate::adapter::centrifugo::session::{CommandRate, Effect, Output, Rules, Se
 use crate::adapter::centrifugo::users::Users;
 use crate::config::{Config, SlowReaders};
 use crate::error::Refused;
-use crate::http::first;
+use crate::http::{Response, first, has_token};
 use crate::limits::{CENTRIFUGO_CONNECT_TIMEOUT, CENTRIFUGO_PING_INTERVAL, CENTRIFUGO_PONG_TIMEOUT};
 use crate::mem::Rng;
 use crate::sys;
@@ -206,10 +206,10 @@ impl<S> Centrifugo<S> {
     }
 
     /// Serves Centrifugo's server API, `POST /api/METHOD`, to whoever sends this key as `X-API-Key` or as
-    /// `Authorization: apikey KEY`. An empty key is none. Default: the API is off, and its URLs are the other service's.
+    /// `Authorization: apikey KEY`. Default: the API is off, and its URLs are the other service's.
     #[must_use]
-    pub fn api_key(mut self, key: impl Into<Vec<u8>>) -> Self {
-        self.access.key = ApiKey::new(key);
+    pub fn api_key(mut self, key: ApiKey) -> Self {
+        self.access.key = key;
         self
     }
 
@@ -322,7 +322,7 @@ fn follow<T>(output: Output, connection: &mut Connection<'_, Mounted<T>>) {
     for effect in effects {
         let wish = match effect {
             Effect::Subscribe { topic: name, wanted, member } => {
-                Wish::Subscribe(Join { name, wanted, skips: true, encoding, member })
+                Wish::Subscribe(Join { name, wanted, skips: true, encoding, member, until: None })
             }
             Effect::Presence { topic, list, tag } => Wish::Presence(topic, list, tag),
             Effect::Unsubscribe(name) => Wish::Unsubscribe(name),
@@ -393,6 +393,9 @@ impl<S: Service> Service for Centrifugo<S> {
 
     fn open(&mut self, request: &Request<'_>) -> Decision<Self::State> {
         if request.path() == WEBSOCKET {
+            if has_token(request.query().unwrap_or("")) {
+                return Response::from(Refused::TokenInUrl).into();
+            }
             let (format, subprotocol) = format(request);
             let accept = Accept::new(match format {
                 Format::Json => Mounted::Json,

@@ -20,6 +20,8 @@ pub use crate::conn::SendError;
 #[cfg(feature = "centrifugo")]
 mod api;
 #[cfg(feature = "centrifugo")]
+mod bearer;
+#[cfg(feature = "centrifugo")]
 mod centrifugo;
 #[cfg(feature = "centrifugo")]
 mod emulation;
@@ -31,9 +33,11 @@ mod topic;
 mod users;
 
 #[cfg(feature = "centrifugo")]
-pub use crate::adapter::centrifugo::token::Keys as TokenKeys;
+pub use crate::adapter::centrifugo::token::{KeyError, Keys as TokenKeys, PublicKey};
 #[cfg(feature = "centrifugo")]
 pub use api::ApiKey;
+#[cfg(feature = "centrifugo")]
+pub use bearer::Bearer;
 #[cfg(feature = "centrifugo")]
 pub use centrifugo::{Centrifugo, Mounted};
 #[cfg(feature = "centrifugo")]
@@ -477,7 +481,8 @@ impl<S> Connection<'_, S> {
     /// [`Server::topics_max`]: crate::Server::topics_max
     pub fn subscribe(&mut self, topic: &TopicName, since: Since, frames: Frames) {
         let wanted = Wanted::Since(since);
-        let join = Join { name: topic.clone(), wanted, skips: false, encoding: frames.encoding(), member: None };
+        let (name, encoding) = (topic.clone(), frames.encoding());
+        let join = Join { name, wanted, skips: false, encoding, member: None, until: None };
         self.wishes.push_back((self.id, Wish::Subscribe(join)));
     }
 

@@ -1,9 +1,11 @@
 //! Topics for services: what a request asks of one, and the URLs under which they are served.
 
+#[cfg(feature = "centrifugo")]
+use super::Bearer;
 use super::{Accept, Decision, Errand, Parcel, Request};
 use crate::config::{Denied, Right};
 use crate::error::Refused;
-use crate::http::{Field, Response, cross_origin, first, prefer_wait, wants_events};
+use crate::http::{Field, Response, cross_origin, first, has_token, prefer_wait, wants_events};
 use crate::limits::{IDEMPOTENCY_KEY_BYTES_MAX, WAIT_S_MAX};
 use crate::topic::{
     self, Author, Cursor, Encoding, Infos, KindError, Presence, Publication, Read, Resolved, Since, Start, TopicName,
@@ -15,6 +17,8 @@ use std::time::Duration;
 
 /// The prefix of topics' URLs.
 const PREFIX: &str = "/topics/";
+/// The subprotocol of bare WebSockets, for those that have to offer one beside their token.
+const SUBPROTOCOL: &str = "throng";
 /// What stands behind a topic's URL for those who are there.
 const PRESENCE: &str = "/presence";
 
@@ -68,6 +72,8 @@ pub(crate) struct TopicRequest {
     pub(crate) question: Question,
     pub(crate) reply: Reply,
     pub(crate) headers: Vec<Field>,
+    /// When a stream of it ends because its client's token's time is over, in seconds of Unix time.
+    pub(crate) until: Option<u64>,
 }
 
 /// What a WebSocket subscribes to, from where, and how its messages are written.
@@ -80,6 +86,8 @@ pub(crate) struct Join {
     pub(crate) encoding: Encoding,
     /// As whom, if others are to know.
     pub(crate) member: Option<Arc<Author>>,
+    /// When the connection ends because its client's token's time is over, in seconds of Unix time.
+    pub(crate) until: Option<u64>,
 }
 
 /// A subscription begins.
@@ -219,8 +227,46 @@ pub struct TopicUrl {
 enum Who {
     /// A client; the empty user is anonymous.
     User(Box<str>),
+    /// A client with a token.
+    #[cfg(feature = "centrifugo")]
+    Bearer(Box<Bearer>),
     /// The application's own server, which may do everything.
     Application,
+}
+
+impl Who {
+    fn user(&self) -> &str {
+        match self {
+            Self::User(user) => user,
+            #[cfg(feature = "centrifugo")]
+            Self::Bearer(bearer) => bearer.user(),
+            Self::Application => "",
+        }
+    }
+
+    /// Whether a token allows it this with that topic, whatever the rules say. A private topic needs a token of its own.
+    #[cfg_attr(not(feature = "centrifugo"), expect(clippy::unused_self, reason = "there are no tokens"))]
+    fn is_allowed(&self, denied: Denied, right: Right, topic: &str) -> bool {
+        match self {
+            #[cfg(feature = "centrifugo")]
+            Self::Bearer(bearer) => {
+                !matches!(denied, Denied::Private | Denied::UnknownNamespace) && bearer.is_allowed(right, topic)
+            }
+            _ => {
+                let _ = (denied, right, topic);
+                false
+            }
+        }
+    }
+
+    /// When what its token gave is over.
+    fn until(&self) -> Option<u64> {
+        match self {
+            #[cfg(feature = "centrifugo")]
+            Self::Bearer(bearer) => bearer.expire_at(),
+            _ => None,
+        }
+    }
 }
 
 /// A refusal that names what is wrong with this request.
@@ -229,9 +275,13 @@ fn refusal(refused: Refused, detail: impl Display) -> Response {
 }
 
 impl TopicUrl {
-    /// The topic that a request's path names; `None` for any other path, a refusal for a name that cannot be.
+    /// The topic that a request's path names; `None` for any other path, a refusal for a name that cannot be, and for a URL that
+    /// has what looks like a token in it.
     pub fn of(request: &Request<'_>) -> Option<Result<Self, Response>> {
         let path = request.path().strip_prefix(PREFIX)?;
+        if has_token(request.query().unwrap_or("")) {
+            return Some(Err(Refused::TokenInUrl.into()));
+        }
         let (segment, presence) = path.strip_suffix(PRESENCE).map_or((path, false), |segment| (segment, true));
         let name = TopicName::from_path_segment(segment.as_bytes());
         let who = Who::User(Box::default());
@@ -245,6 +295,15 @@ impl TopicUrl {
         self
     }
 
+    /// Says who asks: the client with this token, with the rights that the token gives beyond the rules. What it opens ends when
+    /// the token's time is over: a WebSocket with 3005, and the reason says from where to go on with another one.
+    #[cfg(feature = "centrifugo")]
+    #[must_use]
+    pub fn by_bearer(mut self, bearer: Bearer) -> Self {
+        self.who = Who::Bearer(Box::new(bearer));
+        self
+    }
+
     /// Says that the application's own server asks, which may do everything.
     #[must_use]
     pub fn by_application(mut self) -> Self {
@@ -255,9 +314,13 @@ impl TopicUrl {
     /// Whether the client may publish by what it sends on a WebSocket that subscribes to the topic
     /// ([`TopicRules::allow_publish`](crate::TopicRules::allow_publish)).
     pub fn may_publish(&self, request: &Request<'_>) -> bool {
+        let (right, name) = (Right::Publish, self.name.as_str());
         match &self.who {
-            Who::User(user) => request.rules.topics.may(Right::Publish, self.name.as_str(), user, true).is_ok(),
             Who::Application => true,
+            who => match request.rules.topics.may(right, name, who.user(), true) {
+                Ok(()) => true,
+                Err(denied) => who.is_allowed(denied, right, name),
+            },
         }
     }
 
@@ -272,14 +335,15 @@ impl TopicUrl {
             let allowed = match (&self.who, right) {
                 (Who::Application, _) if rules.of(name).is_some() => Ok(()),
                 (Who::Application, _) => Err(Denied::UnknownNamespace),
-                (Who::User(user), Right::Subscribe) => rules.may_subscribe(name, user),
+                (who, Right::Subscribe) => rules.may_subscribe(name, who.user()),
                 // Without rules, whoever reaches the server is its application.
-                (Who::User(_), Right::Publish) if rules.is_open() => Ok(()),
-                (Who::User(user), Right::History) => rules.may(right, name, user, true),
-                (Who::User(user), _) => rules.may(right, name, user, false),
+                (_, Right::Publish) if rules.is_open() => Ok(()),
+                (who, Right::History) => rules.may(right, name, who.user(), true),
+                (who, _) => rules.may(right, name, who.user(), false),
             };
             match allowed {
                 Ok(()) => {}
+                Err(denied) if self.who.is_allowed(denied, right, name) => {}
                 Err(denied @ Denied::UnknownNamespace) => return Err(refusal(Refused::UnknownNamespace, denied)),
                 Err(denied) => return Err(refusal(Refused::Forbidden, denied)),
             }
@@ -289,15 +353,9 @@ impl TopicUrl {
 
     /// As whom a client subscribes; its id comes later. Most are nobody in particular.
     fn member(&self) -> Option<Arc<Author>> {
-        match &self.who {
-            Who::User(user) if !user.is_empty() => Some(Arc::new(Author {
-                client: Box::default(),
-                user: user.clone(),
-                info: Infos::default(),
-                is_quiet: false,
-            })),
-            _ => None,
-        }
+        let (user, client) = (self.who.user(), Box::default());
+        (!user.is_empty())
+            .then(|| Arc::new(Author { client, user: user.into(), info: Infos::default(), is_quiet: false }))
     }
 
     /// The topic.
@@ -306,12 +364,16 @@ impl TopicUrl {
     }
 
     /// Lets a WebSocket in, as a subscriber from where its request says: each message is one frame, or with
-    /// `frames=json` one text frame that carries the cursor too.
+    /// `frames=json` one text frame that carries the cursor too. The subprotocol `throng` is selected if it is offered.
     pub fn open<S>(self, request: &Request<'_>, mut accept: Accept<S>) -> Decision<S> {
         let query = request.query().unwrap_or("");
         let read = || {
             if self.presence {
                 return Err(Response::refuse(400, "who is there can only be asked: use GET, without an upgrade"));
+            }
+            let offers = |wanted: fn(&str) -> bool| request.subprotocols().any(wanted);
+            if offers(|offered| offered.starts_with("bearer.")) && !offers(|offered| offered == SUBPROTOCOL) {
+                return Err(Refused::BearerAlone.into());
             }
             let (frames, since) = (frames(query)?, since(query, Since::Latest)?);
             self.check(request, rights(&Wanted::Since(since))).map(|()| (frames, since))
@@ -319,8 +381,11 @@ impl TopicUrl {
         match read() {
             Ok((frames, since)) => {
                 let (wanted, member) = (Wanted::Since(since), self.member());
-                let encoding = frames.encoding();
-                accept.1 = Some(Join { name: self.name, wanted, skips: false, encoding, member });
+                let (encoding, until) = (frames.encoding(), self.who.until());
+                if request.subprotocols().any(|offered| offered == SUBPROTOCOL) && accept.0.subprotocol.is_none() {
+                    accept = accept.subprotocol(SUBPROTOCOL);
+                }
+                accept.1 = Some(Join { name: self.name, wanted, skips: false, encoding, member, until });
                 accept.into()
             }
             Err(response) => response.headers(cross_origin(request)).into(),
@@ -351,7 +416,8 @@ impl TopicUrl {
                 if matches!(reply, Reply::Poll { .. } | Reply::Position | Reply::Presence) {
                     headers.push(("Cache-Control".into(), "no-store".into()));
                 }
-                Answer(AnswerKind::Topic(TopicRequest { name: self.name, question, reply, headers }))
+                let until = self.who.until();
+                Answer(AnswerKind::Topic(TopicRequest { name: self.name, question, reply, headers, until }))
             }
             Err(response) => response.headers(cross_origin(request)).into(),
         }
@@ -396,7 +462,9 @@ impl TopicUrl {
         if limit == 0 {
             return Err(refusal(Refused::BadParameter, "limit must be at least 1; HEAD gives the cursor alone"));
         }
-        let wait = (wait > 0).then(|| Duration::from_secs(wait.min(WAIT_S_MAX)));
+        // A poll does not wait for longer than its token counts.
+        let left = self.who.until().map_or(u64::MAX, |at| at.saturating_sub(request.unix_seconds));
+        let wait = (wait > 0).then(|| Duration::from_secs(wait.min(WAIT_S_MAX).min(left)));
         let default = if wait.is_some() { Since::Latest } else { Since::Earliest };
         let wanted = Wanted::Since(since(query, default)?);
         let read = if wait.is_some() { usize::MAX } else { limit };

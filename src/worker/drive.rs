@@ -446,6 +446,7 @@ impl<S: Service, K: Kernel> Worker<S, K> {
         }
         self.leave_all(slot);
         self.throttle.forget(slot);
+        self.expiries.forget(slot);
         let mut entry = self.table.remove(slot);
         if entry.counts() && !planted(Bug::PlaceKept) {
             self.shared.leave();

@@ -21,6 +21,7 @@ mod ages;
 mod calls;
 mod drive;
 mod errands;
+mod expiry;
 mod fanout;
 mod glue;
 mod kernel;
@@ -56,6 +57,7 @@ use crate::topic::{Author, Retention, Topics};
 use accept::{Accepting, Pace};
 use ages::Ages;
 use drive::Corked;
+use expiry::Expiries;
 use fanout::{Joined, Permit};
 use glue::LogBudget;
 use kernel::Event;
@@ -143,6 +145,7 @@ pub(crate) struct Worker<S: Service, K: Kernel> {
     joined: Joined,
     permit: Permit,
     throttle: Throttle,
+    expiries: Expiries,
     /// When this worker last wondered whether memory is short.
     memory_looked: Millis,
     accepting: Accepting<K::Listener>,
@@ -204,6 +207,7 @@ impl<S: Service, K: Kernel> Worker<S, K> {
             joined: Joined::default(),
             permit: Permit::None,
             throttle: Throttle::new(&setup.rules.rates),
+            expiries: Expiries::default(),
             rules: setup.rules,
             memory_looked: now,
             accepting: Accepting::new(listeners, pace),
@@ -292,6 +296,7 @@ impl<S: Service, K: Kernel> Worker<S, K> {
             self.expiry = self.now + Duration::from_millis(EXPIRY_LOOK_MS);
         }
         self.fire_timers();
+        self.end_expired();
         if self.shared.budget.is_some() {
             self.look_at_memory();
         }
@@ -330,7 +335,7 @@ impl<S: Service, K: Kernel> Worker<S, K> {
         let tick = self.tick.as_ref().map(Tick::next);
         let drain = self.drain.as_ref().map(|drain| drain.next(self.table.high()));
         let expiry = (!self.topics.is_empty()).then_some(self.expiry);
-        let others = [self.accepting.next(), self.throttle.next(), self.memory_look()];
+        let others = [self.accepting.next(), self.throttle.next(), self.memory_look(), self.next_expiry()];
         [timer, tick, drain, expiry].into_iter().chain(others).flatten().min().map(|next| next.since(self.now))
     }
 

@@ -51,7 +51,7 @@ impl Held {
 impl<S: Service, K: Kernel> Worker<S, K> {
     /// The service wants an open WebSocket to get the messages of a topic. Twice is once.
     pub(super) fn subscribe(&mut self, id: ConnId, join: Join) {
-        let Join { name, wanted, skips, encoding, member } = join;
+        let Join { name, wanted, skips, encoding, member, until } = join;
         // A session has another one beside each, if it wants to know who comes and goes; it counts for itself.
         let most = self.rules.subscriptions_max * if self.rules.any_join_leave { 2 } else { 1 };
         let slot = id.slot;
@@ -70,7 +70,7 @@ impl<S: Service, K: Kernel> Worker<S, K> {
         let ticket = Subscription::ticket(self.tickets);
         let reply = Reply::Subscribe { encoding, ticket };
         let question = Question::Read(Read { skips, member: member.clone(), ..Read::all(wanted) });
-        let ask = Ask { id, reply, opening: None, headers: Vec::new(), member };
+        let ask = Ask { id, reply, opening: None, headers: Vec::new(), member, until };
         let here = self.started_here(&name, &question, reply);
         let topic = here.as_ref().map_or_else(|| self.topics.asking(&name), |(topic, _)| *topic);
         self.table.set_subscription(slot, nth, Some(Subscription::Asked { topic, ticket }));
@@ -126,13 +126,16 @@ impl<S: Service, K: Kernel> Worker<S, K> {
 
     /// Begins a stream.
     pub(super) fn start(&mut self, ask: Ask<S::State>, topic: u32, start: Start) {
-        let Ask { id, reply, opening, headers, member } = ask;
+        let Ask { id, reply, opening, headers, member, until } = ask;
         let Some(nth) = self.place(id, topic, start.from.offset, reply) else {
             let name = self.topics.name(topic).clone();
             return member.into_iter().for_each(|member| self.member_left(name.clone(), member));
         };
         if let Some(member) = member {
             self.members.insert((id.slot, nth), member);
+        }
+        if let Some(until) = until {
+            self.expiries.insert(id.slot, until);
         }
         match (reply, opening) {
             (Reply::Open(_), Some(mut opening)) => {

@@ -26,6 +26,8 @@ pub(crate) struct Ask<T> {
     pub(crate) headers: Vec<Field>,
     /// As whom it subscribes, if others are to know.
     pub(crate) member: Option<Arc<Author>>,
+    /// When a bare connection ends because its token's time is over, in seconds of Unix time.
+    pub(crate) until: Option<u64>,
 }
 
 /// What is done once a publication has its place in the log, or is refused one.
@@ -89,24 +91,22 @@ pub(super) type Asked<T> = (TopicName, Question, Ask<T>);
 
 /// What a connection's request becomes.
 pub(super) fn asked<T>(id: ConnId, request: TopicRequest) -> Asked<T> {
-    let TopicRequest { name, question, reply, headers } = request;
-    (name, question, Ask { id, reply, opening: None, headers, member: None })
+    let TopicRequest { name, question, reply, headers, until } = request;
+    (name, question, Ask { id, reply, opening: None, headers, member: None, until })
 }
 
 /// What a WebSocket that subscribes becomes.
 pub(super) fn asked_to_open<T>(id: ConnId, opening: Opening<T>, join: Join) -> Asked<T> {
-    let Join { name, wanted, skips, encoding, member } = join;
+    let Join { name, wanted, skips, encoding, member, until } = join;
     let question = Question::Read(Read { skips, member, ..Read::all(wanted) });
-    (
-        name,
-        question,
-        Ask { id, reply: Reply::Open(encoding), opening: Some(opening), headers: Vec::new(), member: None },
-    )
+    let (reply, opening) = (Reply::Open(encoding), Some(opening));
+    (name, question, Ask { id, reply, opening, headers: Vec::new(), member: None, until })
 }
 
 /// The service is to be told of the answer.
 fn tell<T>(id: ConnId, tag: u64) -> Asker<T> {
-    Asker::Connection(Ask { id, reply: Reply::Tell(tag), opening: None, headers: Vec::new(), member: None })
+    let (reply, headers) = (Reply::Tell(tag), Vec::new());
+    Asker::Connection(Ask { id, reply, opening: None, headers, member: None, until: None })
 }
 
 pub(super) fn cursor_header(cursor: Cursor) -> Field {

@@ -74,8 +74,8 @@ impl Front {
                 Err(Response::refuse(401, "this is not the server's API key").header("WWW-Authenticate", "apikey"))
             }
             None if self.insecure => Ok(topic.by_application()),
-            None => match self.tokens.as_ref().and_then(|tokens| tokens.user_of(request)) {
-                Some(user) => Ok(topic.by(&user?)),
+            None => match self.tokens.as_ref().and_then(|tokens| tokens.bearer_of(request)) {
+                Some(bearer) => Ok(topic.by_bearer(bearer?)),
                 None => Ok(topic),
             },
         }))
@@ -142,7 +142,7 @@ fn service(settings: &Settings, seat: &Seat<Mounted<Bare>>) -> Centrifugo<Front>
         .connect_timeout(settings.client_connect_timeout)
         .channels_max(settings.server.subscriptions_max)
         .command_bytes_max(settings.server.message_bytes_max)
-        .api_key(&*settings.api_key)
+        .api_key(ApiKey::new(&*settings.api_key))
         .api_insecure(settings.api_insecure)
         .http_stream(settings.http_stream)
         .sse(settings.sse)

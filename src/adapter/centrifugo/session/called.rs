@@ -37,7 +37,7 @@ impl Session {
         }
     }
 
-    fn unsubscribe_by_server(&mut self, topic: &TopicName, output: &mut Output) {
+    pub(super) fn unsubscribe_by_server(&mut self, topic: &TopicName, output: &mut Output) {
         let Some(channel) = self.channels.iter_mut().find(|channel| channel.topic == *topic) else { return };
         match &mut channel.asked {
             // Whoever asked for it gets that answer first.

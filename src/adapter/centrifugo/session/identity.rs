@@ -16,10 +16,12 @@ use super::super::codes::{DisconnectCode, ErrorCode, UnsubscribeCode};
 use super::super::protocol::{
     Command, Outcome, Refresh, RefreshResult, SubRefreshRequest, SubscribeRequest, SubscribeResult, Subscribed,
 };
-use super::super::token::{self, ConnectionToken, Keys, Overrides, SubscribeOptions, SubscriptionToken, TokenError};
+use super::super::token::{
+    self, Allowed, Caps, ConnectionToken, Keys, Overrides, SubscribeOptions, SubscriptionToken, TokenError,
+};
 use super::super::users::Neighbours;
 use super::{Effect, Output, Rules, Session};
-use crate::config::{Denied, TopicRules};
+use crate::config::{Denied, Right, TopicRules};
 use crate::error::Refused;
 use crate::limits::CENTRIFUGO_EXPIRED_S;
 use crate::time::Tick;
@@ -57,6 +59,8 @@ pub(super) struct Identity {
     info: Box<[u8]>,
     /// When the connection expires, in seconds of Unix time.
     pub(super) expire_at: Option<u64>,
+    /// What it may do beyond the rules of channels.
+    caps: Caps,
     /// Those that are not like any other.
     grants: Vec<Grant>,
     /// The session is woken next because something expires, and not for its heart.
@@ -76,6 +80,8 @@ struct Grant {
     /// What others see of it.
     info: Box<[u8]>,
     overrides: Overrides,
+    /// What the client may do there beyond the channel's rules.
+    allow: Allowed,
     is_by_server: bool,
 }
 
@@ -130,7 +136,7 @@ impl Session {
             }
             (_, Some(keys)) => keys,
         };
-        let ConnectionToken { user, expire_at, info, mut subs, .. } =
+        let ConnectionToken { user, expire_at, info, mut subs, caps, .. } =
             match token::verify_connection(token, keys, rules.unix_seconds) {
                 Ok(token) => token,
                 Err(TokenError::Expired) => return Ok(Err(ErrorCode::TokenExpired)),
@@ -147,7 +153,7 @@ impl Session {
             return Ok(Err(ErrorCode::UnknownChannel));
         }
         let (user, info) = (user.into(), info.into());
-        self.identity = Some(Box::new(Identity { user, info, expire_at, ..Identity::default() }));
+        self.identity = Some(Box::new(Identity { user, info, expire_at, caps, ..Identity::default() }));
         Ok(Ok(subs))
     }
 
@@ -214,8 +220,17 @@ impl Session {
     /// The server subscribes the client, with what it has to say to that.
     pub(super) fn grant_by_server(&mut self, subscription: &Subscription) {
         let Subscription { topic, data, info, expire_at, overrides, .. } = subscription.clone();
-        let grant = Grant { topic, expire_at, data, info: info.into(), overrides, is_by_server: true };
+        let (info, allow) = (info.into(), Allowed::default());
+        let grant = Grant { topic, expire_at, data, info, overrides, allow, is_by_server: true };
         self.identity.get_or_insert_default().grants.push(grant);
+    }
+
+    /// Whether a token lets the client do that with a channel, whatever the channel's rules say.
+    pub(super) fn is_allowed(&self, right: Right, channel: &str) -> bool {
+        self.identity.as_ref().is_some_and(|identity| {
+            let is_granted = |grant: &Grant| grant.topic.as_str() == channel && grant.allow.has(right);
+            identity.grants.iter().any(is_granted) || identity.caps.allow(right, channel)
+        })
     }
 
     /// The connection goes on until then. Others see this `info` from now on, unless it is empty.
@@ -231,7 +246,7 @@ impl Session {
     /// does, unless the server says otherwise.
     pub(super) fn position_by_server(&self, channel: &str, overrides: Overrides, rules: &Rules) -> (bool, bool) {
         let ruled = rules.topics.at(channel);
-        let may_recover = ruled.may_recover(self.user());
+        let may_recover = ruled.may_recover(self.user()) || self.is_allowed(Right::Recovery, channel);
         let positioned = may_recover || ruled.allow_positioning;
         (overrides.force_recovery.unwrap_or(may_recover), overrides.force_positioning.unwrap_or(positioned))
     }
@@ -259,8 +274,8 @@ impl Session {
             let request =
                 SubscribeRequest { channel, recover, epoch, offset, recoverable, positioned, ..Default::default() };
             let SubscribeOptions { info, data, overrides } = options;
-            let grant =
-                Grant { topic: topic.clone(), expire_at: None, data, info: info.into(), overrides, is_by_server: true };
+            let (info, allow, is_by_server) = (info.into(), Allowed::default(), true);
+            let grant = Grant { topic: topic.clone(), expire_at: None, data, info, overrides, allow, is_by_server };
             asked.push((topic, request, grant));
         }
         // Publications must not arrive before the answer that names their channels.
@@ -352,6 +367,7 @@ impl Session {
                 Ok(()) if Self::needs_token(topic, rules) => Err(Denied::Private),
                 Err(Denied::UnknownNamespace) => return Ok(Err(ErrorCode::UnknownChannel)),
                 _ if rules.tokens.insecure => Ok(()),
+                Err(denied) if denied != Denied::Private && self.is_allowed(Right::Subscribe, topic.as_str()) => Ok(()),
                 allowed => allowed,
             };
             return Ok(allowed.map_err(|denied| {
@@ -378,9 +394,9 @@ impl Session {
         if is_past(token.expire_at, rules) {
             return Ok(Err(ErrorCode::Expired));
         }
-        let SubscribeOptions { info, data, overrides } = token.options;
-        let (expire_at, info) = (token.expire_at, info.into());
-        let grant = Grant { topic: topic.clone(), expire_at, data, info, overrides, is_by_server: false };
+        let SubscriptionToken { expire_at, allow, options: SubscribeOptions { info, data, overrides }, .. } = token;
+        let info = info.into();
+        let grant = Grant { topic: topic.clone(), expire_at, data, info, overrides, allow, is_by_server: false };
         self.identity.get_or_insert_default().grants.push(grant);
         Ok(Ok(()))
     }
@@ -443,11 +459,28 @@ impl Session {
             Err(error) => return Err(self.invalid(&error)),
         };
         self.refreshed(token.expire_at, &token.info);
+        self.replace_caps(token.caps, rules, output);
         let (expires, ttl) = ttl(token.expire_at, rules);
         let result = RefreshResult { client: self.client(), expires, ttl, ..RefreshResult::default() };
         self.reply(output, id, Outcome::Refresh(result));
         output.effects.push(self.wake_again(rules));
         Ok(())
+    }
+
+    /// The client may do this beyond the rules from now on. What it subscribes to by what it might do before, and may not
+    /// now, ends.
+    fn replace_caps(&mut self, caps: Caps, rules: &Rules, output: &mut Output) {
+        let before = std::mem::replace(&mut self.identity.get_or_insert_default().caps, caps);
+        let is_over = |topic: &TopicName| {
+            let (right, name) = (Right::Subscribe, topic.as_str());
+            before.allow(right, name)
+                && !self.is_allowed(right, name)
+                && !self.identity.iter().flat_map(|identity| &identity.grants).any(|grant| grant.topic == *topic)
+                && rules.topics.may_subscribe(name, self.user()).is_err()
+        };
+        let over: Vec<_> =
+            self.channels.iter().map(|channel| &channel.topic).filter(|topic| is_over(topic)).cloned().collect();
+        over.iter().for_each(|topic| self.unsubscribe_by_server(topic, output));
     }
 
     /// The client has a new token for a subscription.
@@ -475,24 +508,24 @@ impl Session {
                 return Ok(());
             }
         };
-        let expire_at = match token::verify_subscription(&request.token, keys, rules.unix_seconds) {
+        let renewed = match token::verify_subscription(&request.token, keys, rules.unix_seconds) {
             Ok(token) => {
                 self.matches(&token, &topic)?;
-                if is_past(token.expire_at, rules) { Err(()) } else { Ok(token.expire_at) }
+                if is_past(token.expire_at, rules) { Err(()) } else { Ok((token.expire_at, token.allow)) }
             }
             Err(TokenError::Expired) => Err(()),
             Err(error) => return Err(self.invalid(&error)),
         };
-        let Ok(expire_at) = expire_at else {
+        let Ok((expire_at, allow)) = renewed else {
             self.end_subscription(&topic, UnsubscribeCode::Expired, output);
             self.fail(output, id, ErrorCode::Expired);
             return Ok(());
         };
         match self.grant(&topic) {
-            Some(grant) => grant.expire_at = expire_at,
+            Some(grant) => (grant.expire_at, grant.allow) = (expire_at, allow),
             None => {
                 let (data, info, overrides) = Default::default();
-                let grant = Grant { topic, expire_at, data, info, overrides, is_by_server: false };
+                let grant = Grant { topic, expire_at, data, info, overrides, allow, is_by_server: false };
                 self.identity.get_or_insert_default().grants.push(grant);
             }
         }

@@ -6,7 +6,7 @@ use super::super::protocol::{
 };
 use super::super::push::{self, Published};
 use super::{Effect, Output, Rules, Session, error, position};
-use crate::config::Right;
+use crate::config::{Denied, Right};
 use crate::error::Refused;
 use crate::limits::{CENTRIFUGO_HISTORY_BYTES, CENTRIFUGO_HISTORY_MAX};
 use crate::topic::{Author, Presence, Publication, Read, Resolved, Since, TopicName, Wanted};
@@ -106,7 +106,12 @@ impl Session {
             Right::History | Right::Presence if !is_subscriber && Self::needs_token(topic, rules) => {
                 Err(ErrorCode::PermissionDenied)
             }
-            right => rules.topics.may(right, name, self.user(), is_subscriber).map_err(|_| ErrorCode::PermissionDenied),
+            right => match rules.topics.may(right, name, self.user(), is_subscriber) {
+                Err(denied) if denied == Denied::Private || !self.is_allowed(right, name) => {
+                    Err(ErrorCode::PermissionDenied)
+                }
+                _ => Ok(()),
+            },
         }
     }
 
