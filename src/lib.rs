@@ -74,6 +74,10 @@ pub mod tuning;
 #[doc(hidden)]
 pub mod fuzzing;
 
+#[cfg(throng_bench)]
+#[doc(hidden)]
+pub mod benching;
+
 pub use config::{Allow, Compression, Config, ConfigError, Hosts, Memory, RuleSet, SlowReaders, TopicRules};
 pub use http::{Head, Response};
 pub use json::JsonError;

@@ -18,7 +18,7 @@ const LAYERS: [&[&str]; 9] = [
     &["service", "server", "launch"], // `launch` is how a server starts.
     &["control", "tuning"],           // `tuning`: what a machine must allow.
     &["bin"],
-    &["fuzzing"], // Properties of all that is above, compiled for tests and fuzzers alone.
+    &["fuzzing", "benching"], // Properties and costs of all that is above, compiled for tests, fuzzers and benchmarks alone.
 ];
 
 /// Visible everywhere; they use the lowest layer at most.
