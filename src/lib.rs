@@ -54,6 +54,9 @@ pub mod sys;
 mod http;
 pub mod ws;
 
+#[doc(hidden)]
+pub mod client;
+
 mod conn;
 
 #[cfg(feature = "centrifugo")]
@@ -78,6 +81,9 @@ pub mod fuzzing;
 #[doc(hidden)]
 pub mod benching;
 
+#[cfg(feature = "centrifugo")]
+#[doc(hidden)]
+pub use adapter::centrifugo::codes::{disconnect_text, reconnects as disconnect_reconnects};
 pub use config::{Allow, Compression, Config, ConfigError, Hosts, Memory, RuleSet, SlowReaders, TopicRules};
 pub use http::{Head, Response};
 pub use json::JsonError;

@@ -9,9 +9,10 @@ use std::fs;
 use std::path::Path;
 
 /// Who may use whom: a module may use its own line and the lines above it.
-const LAYERS: [&[&str]; 9] = [
+const LAYERS: [&[&str]; 10] = [
     &["sys", "mem", "json"],
     &["http", "ws", "sse"],
+    &["client"], // The other side: nothing of the server uses it.
     &["conn"],
     &["topic", "adapter"],
     &["worker"],

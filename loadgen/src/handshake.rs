@@ -2,8 +2,9 @@
 //! answer: a WebSocket's (RFC 6455, section 4.1) or an event stream's. Polls are in `poll`.
 
 use crate::reason::Failure;
+use throng::client::{Offered, SwitchFault, check_switch};
 use throng::mem::Rng;
-use throng::ws::{KEY_BYTES, accept_value, key_is_valid};
+use throng::ws::{KEY_BYTES, accept_value, client_key, key_is_valid};
 
 /// Key pairs drawn at the start. Connections use them in turn, so that nobody hashes in the loop, and a
 /// server that answers everyone with the same value is found out.
@@ -21,14 +22,10 @@ pub(crate) struct KeyPair {
 }
 
 impl KeyPair {
-    /// Draws a key: 16 random bytes in base64 are 21 free characters, one that carries two bits, and padding.
+    /// Draws a key.
     pub(crate) fn draw(rng: &mut Rng) -> Self {
-        const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-        let mut key = [b'='; KEY_BYTES];
-        for (index, byte) in key[..22].iter_mut().enumerate() {
-            let bits = rng.below(64) as usize;
-            *byte = ALPHABET[if index == 21 { bits & 0x30 } else { bits }];
-        }
+        let nonce = (u128::from(rng.next()) << 64 | u128::from(rng.next())).to_ne_bytes();
+        let key = client_key(nonce);
         Self { key, accept: accept_value(&key) }
     }
 
@@ -199,44 +196,14 @@ fn judge_head(
     }
 }
 
-/// The client's duties of RFC 6455, section 4.1, on the fields of a 101.
+/// The client's duties on the fields of a 101. No extension is offered, so none may be used.
 fn check_fields(fields: &[httparse::Header<'_>], accept: &[u8; 28], offer: Offer<'_>) -> Result<(), Failure> {
-    let (mut upgrade, mut connection, mut accepted) = (false, false, false);
-    let mut agreed = !matches!(offer, Offer::Only(_));
-    for field in fields {
-        let value = field.value.trim_ascii();
-        // Told apart by length first: names are compared for the few that matter.
-        match field.name.len() {
-            7 if field.name.eq_ignore_ascii_case("upgrade") => upgrade = value.eq_ignore_ascii_case(b"websocket"),
-            10 if field.name.eq_ignore_ascii_case("connection") => {
-                connection |=
-                    value.split(|&byte| byte == b',').any(|v| v.trim_ascii().eq_ignore_ascii_case(b"upgrade"));
-            }
-            20 if field.name.eq_ignore_ascii_case("sec-websocket-accept") => {
-                if accepted || value != accept {
-                    return Err(Failure::BadAccept);
-                }
-                accepted = true;
-            }
-            // We offer no extension, so none may be used.
-            24 if field.name.eq_ignore_ascii_case("sec-websocket-extensions") && !value.is_empty() => {
-                return Err(Failure::BadUpgrade);
-            }
-            22 if field.name.eq_ignore_ascii_case("sec-websocket-protocol") => {
-                let offered =
-                    offer.list().is_some_and(|list| list.split(',').any(|one| one.trim().as_bytes() == value));
-                if !offered {
-                    return Err(Failure::BadUpgrade);
-                }
-                agreed = true;
-            }
-            _ => {}
-        }
-    }
-    match (accepted, upgrade && connection && agreed) {
-        (true, true) => Ok(()),
-        (true, false) => Err(Failure::BadUpgrade),
-        (false, _) => Err(Failure::BadAccept),
+    let offered =
+        Offered { accept, protocols: offer.list(), protocol_needed: matches!(offer, Offer::Only(_)), deflate: false };
+    match check_switch(fields.iter().map(|field| (field.name, field.value)), &offered) {
+        Ok(_) => Ok(()),
+        Err(SwitchFault::AcceptMissing | SwitchFault::AcceptWrong) => Err(Failure::BadAccept),
+        Err(_) => Err(Failure::BadUpgrade),
     }
 }
 

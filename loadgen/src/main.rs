@@ -20,7 +20,6 @@ mod results;
 mod run;
 mod sizes;
 mod source;
-mod sse;
 mod summary;
 mod target;
 mod timeline;

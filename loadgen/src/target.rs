@@ -1,6 +1,7 @@
 //! The server: what a URL says, and where it is.
 
 use std::net::{SocketAddr, ToSocketAddrs};
+use throng::client::{Scheme, Url};
 
 /// A URL taken apart, for WebSockets (`ws:`) and for publishing (`http:`).
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -15,12 +16,12 @@ pub(crate) struct Target {
 impl Target {
     /// A `ws:` URL.
     pub(crate) fn websocket(url: &str) -> Result<Self, String> {
-        Self::parse(url, "ws", "wss")
+        Self::parse(url, Scheme::WebSocket)
     }
 
     /// An `http:` URL.
     pub(crate) fn http(url: &str) -> Result<Self, String> {
-        Self::parse(url, "http", "https")
+        Self::parse(url, Scheme::Http)
     }
 
     /// A `ws:` or an `http:` URL, for requests that are no upgrade.
@@ -30,35 +31,22 @@ impl Target {
         if is_websocket { Self::websocket(url) } else { Self::http(url) }
     }
 
-    fn parse(url: &str, scheme: &str, secure: &str) -> Result<Self, String> {
-        let Some((given, rest)) = url.split_once("://") else {
-            return Err(format!("`{url}` is not a URL: say {scheme}://HOST:PORT/PATH"));
-        };
-        if given.eq_ignore_ascii_case(secure) {
-            return Err(format!("{secure}:// is not there yet: TLS comes later. Use {scheme}:// for now"));
+    fn parse(text: &str, scheme: Scheme) -> Result<Self, String> {
+        let url = Url::parse(text).map_err(|error| error.to_string())?;
+        if url.scheme != scheme {
+            return Err(format!(
+                "`{}:` is not understood here: say {}://HOST:PORT/PATH",
+                url.scheme.name(),
+                scheme.name()
+            ));
         }
-        if !given.eq_ignore_ascii_case(scheme) {
-            return Err(format!("`{given}:` is not understood here: say {scheme}://HOST:PORT/PATH"));
-        }
-        let rest = rest.split('#').next().unwrap_or_default();
-        let at = rest.find(['/', '?']).unwrap_or(rest.len());
-        let (authority, path) = rest.split_at(at);
-        let slash = if path.starts_with('/') { "" } else { "/" };
-        if authority.contains('@') {
-            return Err("credentials do not belong in a URL: use --header 'Authorization: ...'".to_owned());
-        }
-        // A colon outside the brackets of an IPv6 address.
-        let has_port = authority.rfind(':').is_some_and(|colon| authority.rfind(']').is_none_or(|end| end < colon));
-        let with_port = if has_port { authority.to_owned() } else { format!("{authority}:80") };
+        let resolved = (&*url.host, url.port).to_socket_addrs();
         let mut addresses: Vec<_> =
-            with_port.to_socket_addrs().map_err(|error| format!("cannot resolve `{authority}`: {error}"))?.collect();
+            resolved.map_err(|error| format!("cannot resolve `{}`: {error}", url.authority))?.collect();
         // Both families of `localhost`: only IPv4 has addresses to spread over.
         addresses.sort_by_key(SocketAddr::is_ipv6);
-        let address = *addresses.first().ok_or_else(|| format!("`{authority}` has no address"))?;
-        if path.bytes().any(|byte| byte <= b' ' || byte == 0x7f) {
-            return Err("the URL's path holds a space or a control character: encode it".to_owned());
-        }
-        Ok(Self { host: authority.to_owned(), path: format!("{slash}{path}"), address })
+        let address = *addresses.first().ok_or_else(|| format!("`{}` has no address", url.authority))?;
+        Ok(Self { host: url.authority, path: url.path, address })
     }
 
     /// Whether the path has a place for a topic's name.

@@ -19,15 +19,17 @@ pub(crate) mod ledger;
 mod signal;
 mod socket;
 mod table;
+mod terminal;
 
 pub use client::{Address, Alarm, ConnectOptions};
 pub use cpu::{cores, cpu_seconds_of_thread, page_bytes, pin_to_cpu, random_u64};
 pub use event::Wake;
-pub use signal::{ASYNCHRONOUS, Blocked, SIGINT, SIGTERM, block_signals, wait_signal};
+pub use signal::{ASYNCHRONOUS, Blocked, SIGHUP, SIGINT, SIGTERM, block_signals, wait_signal};
 pub use socket::{ListenOptions, Listener, Socket};
 pub use table::{
     descriptor_limit, is_exhaustion, private_table, private_tables, raise_descriptor_limit, reserve_descriptor,
 };
+pub use terminal::TerminalSettings;
 
 /// Turns -1 into the error that `errno` names.
 macro_rules! syscall {

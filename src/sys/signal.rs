@@ -3,7 +3,7 @@
 use super::syscall;
 use std::io;
 
-pub use libc::{SIGINT, SIGTERM};
+pub use libc::{SIGHUP, SIGINT, SIGTERM};
 
 /// The signals that come from outside, which a worker is not to be interrupted by. Those that a fault raises are
 /// not among them.

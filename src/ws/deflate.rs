@@ -97,6 +97,44 @@ impl Agreed {
         })
     }
 
+    /// What a client offers that takes any window, either way.
+    pub const OFFER: &'static str = "permessage-deflate; client_max_window_bits";
+
+    /// What a server's `Sec-WebSocket-Extensions` answers to [`OFFER`](Self::OFFER); `None`: nothing that it may answer, and
+    /// the connection is to be failed (sections 5.1 and 7.1).
+    pub fn answered(value: &[u8]) -> Option<Self> {
+        let mut answers = split(value, b',').filter(|answer| !answer.is_empty());
+        let answer = Offer::parse(answers.next()?)?;
+        // Without a value it says something in an offer alone (section 7.1.2.2).
+        if answers.next().is_some() || answer.client_bits == Some(None) {
+            return None;
+        }
+        Some(Self {
+            server_bits: answer.server_bits.unwrap_or(WINDOW_BITS_MAX),
+            server_takeover: !answer.server_no_takeover,
+            client_bits: answer.client_bits.flatten().unwrap_or(WINDOW_BITS_MAX),
+            client_takeover: !answer.client_no_takeover,
+            names_server_bits: answer.server_bits.is_some(),
+            names_client_bits: answer.client_bits.is_some(),
+        })
+    }
+
+    /// The same as the client has it, who sends what the server receives: for [`Context::new`], and for what it compresses.
+    pub fn reversed(self) -> Self {
+        Self {
+            server_bits: self.client_bits.max(WINDOW_BITS_MIN),
+            server_takeover: self.client_takeover,
+            client_bits: self.server_bits,
+            client_takeover: self.server_takeover,
+            ..self
+        }
+    }
+
+    /// Whether a client can keep to its window: of 8 bits nobody makes one.
+    pub fn client_may_compress(&self) -> bool {
+        self.client_bits >= WINDOW_BITS_MIN
+    }
+
     /// The window of messages that stand for themselves.
     pub fn window(&self) -> Window {
         if self.server_bits == WINDOW_BITS_MAX { Window::Full } else { Window::Small }
@@ -211,14 +249,7 @@ impl Context {
     /// What its client keeps, as a client written with this would.
     #[cfg(any(test, fuzzing))]
     pub(crate) fn of_client(agreed: Agreed, settings: &Compression) -> Option<Self> {
-        let other_way = Agreed {
-            server_bits: agreed.client_bits.max(WINDOW_BITS_MIN),
-            server_takeover: agreed.client_takeover,
-            client_bits: agreed.server_bits,
-            client_takeover: agreed.server_takeover,
-            ..agreed
-        };
-        Self::new(other_way, settings)
+        Self::new(agreed.reversed(), settings)
     }
 
     /// A message was sent that others got too: what comes next cannot refer to what was before.
@@ -406,6 +437,29 @@ mod tests {
 
     const PLAIN: Compression = Compression { level: 1, message_bytes_min: 0, context: None };
     const KEPT: Compression = Compression { context: Some(12), ..PLAIN };
+
+    #[test]
+    fn a_client_reads_what_a_server_answers() {
+        for settings in [PLAIN, KEPT] {
+            let agreed = Agreed::negotiate([Agreed::OFFER.as_bytes()].into_iter(), &settings).unwrap();
+            let read = Agreed::answered(agreed.answer().as_bytes()).unwrap();
+            assert_eq!(read.answer(), agreed.answer());
+            assert_eq!((read.server_bits, read.server_takeover), (agreed.server_bits, agreed.server_takeover));
+            assert_eq!(read.client_takeover, agreed.client_takeover);
+        }
+        for bad in [
+            "",
+            "x-webkit-deflate-frame",
+            "permessage-deflate; client_max_window_bits",
+            "permessage-deflate; server_max_window_bits=7",
+            "permessage-deflate; strange",
+            "permessage-deflate, permessage-deflate",
+        ] {
+            assert_eq!(Agreed::answered(bad.as_bytes()), None, "{bad}");
+        }
+        let small = Agreed::answered(b"permessage-deflate; client_max_window_bits=8").unwrap();
+        assert!(!small.client_may_compress() && small.reversed().server_bits == 9);
+    }
 
     fn agreed(offer: &str, settings: &Compression) -> Option<String> {
         Agreed::negotiate([offer.as_bytes()].into_iter(), settings).map(|agreed| agreed.answer())

@@ -174,9 +174,38 @@ pub fn encode_masked(out: &mut Vec<u8>, opcode: Opcode, payload: &[u8], key: [u8
     mask::unmask(&mut out[start..], key, 0);
 }
 
+/// Makes a client's frame of a server's, which is what `out` holds from `start` on: masked with `key`. For what is not
+/// encoded masked to begin with: compressed messages, Close.
+pub fn mask_frame(out: &mut Vec<u8>, start: usize, key: [u8; 4]) {
+    let header = match out[start + 1] {
+        126 => 4,
+        127 => 10,
+        short => {
+            debug_assert!(short < 126, "it is masked already");
+            2
+        }
+    };
+    out[start + 1] |= 0x80;
+    let payload = start + header;
+    out.splice(payload..payload, key);
+    mask::unmask(&mut out[payload + key.len()..], key, 0);
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_frame_masked_afterwards_is_the_one_masked_at_once() {
+        for length in [0, 1, 125, 126, 65_535, 65_536] {
+            let (payload, key) = (vec![7; length], [1, 2, 3, 4]);
+            let (mut at_once, mut afterwards) = (b"before".to_vec(), b"before".to_vec());
+            encode_masked(&mut at_once, Opcode::Binary, &payload, key);
+            encode(&mut afterwards, Opcode::Binary, &payload);
+            mask_frame(&mut afterwards, 6, key);
+            assert_eq!(afterwards, at_once, "{length}");
+        }
+    }
 
     #[test]
     fn what_is_written_is_read_at_every_edge_of_length() {

@@ -15,6 +15,18 @@ pub fn key_is_valid(key: &[u8]) -> bool {
     key.len() == KEY_BYTES && STANDARD.decode_slice(key, &mut bytes) == Ok(16)
 }
 
+/// A client's key of 16 bytes, which should be random, anew for each connection (section 4.1, item 7).
+///
+/// ```
+/// assert_eq!(&throng::ws::client_key(*b"the sample nonce"), b"dGhlIHNhbXBsZSBub25jZQ==");
+/// ```
+pub fn client_key(nonce: [u8; 16]) -> [u8; KEY_BYTES] {
+    let mut key = [0_u8; KEY_BYTES];
+    let written = STANDARD.encode_slice(nonce, &mut key);
+    debug_assert_eq!(written, Ok(KEY_BYTES), "16 bytes are 24 characters of base64");
+    key
+}
+
 /// The value of Sec-WebSocket-Accept for a client's key.
 ///
 /// ```

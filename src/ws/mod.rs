@@ -31,7 +31,7 @@ pub use close::{CloseFrame, close_code_may_be_sent, encode_close};
 #[cfg(any(test, fuzzing))]
 pub(crate) use decode::oracle;
 pub use decode::{Event, Partial, Role, Rules, decode};
-pub use frame::{Header, Opcode, encode, encode_masked, frame_compressed};
-pub use key::{KEY_BYTES, accept_value, key_is_valid};
+pub use frame::{Header, Opcode, encode, encode_masked, frame_compressed, mask_frame};
+pub use key::{KEY_BYTES, accept_value, client_key, key_is_valid};
 pub use mask::unmask;
 pub use utf8::Utf8;

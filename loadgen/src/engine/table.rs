@@ -1,8 +1,8 @@
 //! The connections of one worker.
 
 use crate::clock::{Nanos, Stamp};
-use crate::sse::EventStream;
 use std::collections::VecDeque;
+use throng::client::EventStream;
 use throng::mem::Outbox;
 use throng::sys::Socket;
 use throng::ws::Partial;

@@ -92,8 +92,8 @@ mod tests {
     use crate::clock::Nanos;
     use crate::fanout::mark::{Mark, Marks};
     use crate::poll::Element;
-    use crate::sse::EventStream;
     use std::collections::BTreeSet;
+    use throng::client::EventStream;
     use throng::mem::Rng;
 
     /// Random deliveries beside a plain set.

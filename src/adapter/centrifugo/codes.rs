@@ -40,8 +40,13 @@ impl DisconnectCode {
 }
 
 /// Whether a client comes back by itself after a close code of 3000 or above, the application's (4000 to 4999) included.
-pub(crate) const fn reconnects(code: u16) -> bool {
+pub const fn reconnects(code: u16) -> bool {
     !matches!(code, 3500..=3999 | 4500..=4999)
+}
+
+/// What a disconnect's code says.
+pub fn disconnect_text(code: u16) -> Option<&'static str> {
+    DisconnectCode::ALL.iter().find(|known| known.code() == code).map(|known| known.text())
 }
 
 reasons! {

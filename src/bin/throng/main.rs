@@ -3,6 +3,7 @@
 #![deny(unsafe_code)]
 
 mod config;
+mod connect;
 mod log;
 mod memory;
 mod serve;
@@ -32,6 +33,7 @@ struct Cli {
 enum Command {
     /// Run the server.
     Serve(Box<serve::Options>),
+    Connect(Box<connect::Options>),
     /// Check or show a configuration, or print one with every setting explained.
     #[command(subcommand)]
     Config(config::command::Command),
@@ -42,6 +44,7 @@ enum Command {
 fn main() -> ExitCode {
     let cli = Cli::parse();
     let done = match cli.command {
+        Some(Command::Connect(options)) => return connect::run(*options),
         Some(Command::Serve(options)) => serve(&options),
         Some(Command::Config(command)) => command.run(),
         Some(Command::Tune(options)) => return tune::run(&options),

@@ -1,34 +1,37 @@
-//! Event streams from the client's side (HTML, section 9.2.6), sans-IO: bytes in, however they were cut; blocks out.
+//! Event streams (HTML, section 9.2.6): bytes in, however they were cut; blocks out.
 
 use memchr::memchr2;
 
 /// What stood between two blank lines.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Block<'a> {
+pub struct Block<'a> {
     /// The event's type; empty: a message.
-    pub(crate) event: &'a [u8],
-    /// `None` where there was no `data` line: then it is no event, but its id counts.
-    pub(crate) data: Option<&'a [u8]>,
+    pub event: &'a [u8],
+    /// `None` where there was no `data` line: then it is no event, but its id and its `retry` count.
+    pub data: Option<&'a [u8]>,
     /// The id, where it was said in this block.
-    pub(crate) id: Option<&'a [u8]>,
+    pub id: Option<&'a [u8]>,
+    /// How long to wait before coming back after the stream's end, where it was said in this block: milliseconds.
+    pub retry_ms: Option<u64>,
 }
 
 /// What has come of a block.
 #[derive(Debug, Default)]
-pub(crate) struct EventStream {
+pub struct EventStream {
     /// A line whose end has not come.
     line: Vec<u8>,
     /// Data lines, each with an LF behind it.
     data: Vec<u8>,
     event: Vec<u8>,
     id: Option<Vec<u8>>,
+    retry_ms: Option<u64>,
     /// The last byte was a CR: an LF right behind it belongs to the same end of line.
     after_cr: bool,
 }
 
 impl EventStream {
     /// Takes the next bytes, and calls `each` for every block that ends in them.
-    pub(crate) fn push(&mut self, mut bytes: &[u8], mut each: impl FnMut(Block<'_>)) {
+    pub fn push(&mut self, mut bytes: &[u8], mut each: impl FnMut(Block<'_>)) {
         while let Some(&first) = bytes.first() {
             if std::mem::take(&mut self.after_cr) && first == b'\n' {
                 bytes = &bytes[1..];
@@ -53,25 +56,26 @@ impl EventStream {
     }
 
     /// Nothing is under way: a new one would go on in the same way.
-    pub(crate) fn is_idle(&self) -> bool {
-        let Self { line, data, event, id, after_cr } = self;
-        line.is_empty() && data.is_empty() && event.is_empty() && id.is_none() && !after_cr
+    pub fn is_idle(&self) -> bool {
+        let Self { line, data, event, id, retry_ms, after_cr } = self;
+        line.is_empty() && data.is_empty() && event.is_empty() && id.is_none() && retry_ms.is_none() && !after_cr
     }
 
     /// Bytes of the block under way.
-    pub(crate) fn held(&self) -> usize {
+    pub fn held(&self) -> usize {
         self.line.len() + self.data.len()
     }
 
     fn line_ended(&mut self, line: &[u8], each: &mut impl FnMut(Block<'_>)) {
         if line.is_empty() {
-            if !self.data.is_empty() || self.id.is_some() {
+            if !self.data.is_empty() || self.id.is_some() || self.retry_ms.is_some() {
                 let data = self.data.strip_suffix(b"\n");
-                each(Block { event: &self.event, data, id: self.id.as_deref() });
+                each(Block { event: &self.event, data, id: self.id.as_deref(), retry_ms: self.retry_ms });
             }
             self.data.clear();
             self.event.clear();
             self.id = None;
+            self.retry_ms = None;
             return;
         }
         let colon = memchr::memchr(b':', line).unwrap_or(line.len());
@@ -84,7 +88,11 @@ impl EventStream {
             }
             b"event" => value.clone_into(&mut self.event),
             b"id" if !value.contains(&0) => self.id = Some(value.to_vec()),
-            _ => {} // comments, `retry`, and what is yet to be invented
+            b"retry" if !value.is_empty() && value.iter().all(u8::is_ascii_digit) => {
+                // Digits alone are UTF-8; what no u64 holds is for ever.
+                self.retry_ms = std::str::from_utf8(value).ok().map(|digits| digits.parse().unwrap_or(u64::MAX));
+            }
+            _ => {} // comments, and what is yet to be invented
         }
     }
 }
@@ -145,6 +153,14 @@ mod tests {
             text.as_bytes().iter().for_each(|byte| push(&mut stream, &[*byte], &mut seen));
             assert_eq!(seen, expected(), "{end:?}");
         }
+    }
+
+    #[test]
+    fn the_time_to_come_back_is_digits_alone() {
+        let mut said = Vec::new();
+        EventStream::default()
+            .push(b"retry: 2500\n\nretry: 1x\nid: 1\n\nretry:\nid: 2\n\n", |block| said.push(block.retry_ms));
+        assert_eq!(said, [Some(2500), None, None]);
     }
 
     #[test]
