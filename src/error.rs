@@ -89,6 +89,13 @@ reasons! {
         HeadTooLarge = 431, "head_too_large", "the request's head is larger than 16 KiB";
         TooManyFields = 431, "too_many_fields", "the request has more than 100 header fields";
         BadVersion = 505, "bad_version", "only HTTP/1.1 and HTTP/1.0 are spoken here";
+        // What proxies say of their clients (haproxy's proxy-protocol.txt; RFC 7239).
+        ProxyExpected = 400, "proxy_expected", "this address is trusted as a proxy that speaks the PROXY protocol: have it begin each connection with a PROXY header, or take its address out of those that are trusted";
+        ProxyLine = 400, "proxy_line", "the PROXY line is malformed: PROXY TCP4|TCP6|UNKNOWN, two addresses, two ports, CR LF, in 107 bytes (proxy-protocol.txt, section 2.1)";
+        ProxyHeader = 400, "proxy_header", "the binary PROXY header is malformed, or not of a stream over IPv4, IPv6 or a Unix-domain socket (proxy-protocol.txt, section 2.2)";
+        ProxyTooLong = 400, "proxy_too_long", "the binary PROXY header is longer than is taken here: have the proxy add less to it";
+        ProxyChecksum = 400, "proxy_checksum", "the PROXY header is not what its checksum says (proxy-protocol.txt, section 2.2)";
+        ForwardedInvalid = 400, "forwarded_invalid", "what a trusted proxy appended to the header that names the client is no address: X-Forwarded-For is a list of addresses, Forwarded has for=ADDRESS (RFC 7239, section 4)";
         // The upgrade (RFC 6455, section 4.2.1).
         UpgradeMethod = 405, "upgrade_method", "a WebSocket upgrade is a GET request";
         UpgradeHttp10 = 400, "upgrade_http10", "a WebSocket upgrade needs HTTP/1.1";
@@ -155,6 +162,8 @@ reasons! {
         GoingAway = 1001, "going_away", "the server is shutting down";
         /// The frames broke the protocol; the code is the [`Violation`]'s.
         Violation = 1002, "violation", "the client broke the protocol";
+        /// Its client is to come back, perhaps to another server.
+        MaxAge = 1001, "max_age", "this connection is as old as it may become: connect again";
         PingTimeout = 1011, "ping_timeout", "ping timeout";
         WriteStall = 1013, "write_stall", "the client does not read: reset";
         SlowReader = 1013, "slow_reader", "the client reads too slowly: too much is waiting for it";

@@ -1,6 +1,7 @@
 //! How a server's threads start, in an order in which each step was tried.
 //!
-//! 1. Signals are blocked, so that the workers never see one; the eventfds exist already.
+//! 1. Signals are blocked, so that the workers never see one; the eventfds exist already, and the Unix-domain sockets, which
+//!    all workers share: each takes over the copy in its own table, and the main thread closes its own once they have.
 //! 2. All workers are spawned, and each gets a descriptor table of its own.
 //! 3. Only when all of them have one does anybody open another descriptor: a listener that was opened before would
 //!    stay alive in every copy, rebinding would fail, and connections would go into nothing.
@@ -13,7 +14,7 @@ use crate::config::{Config, Plan, Rules};
 use crate::http::Origins;
 use crate::server::{Seat, StartError};
 use crate::service::Service;
-use crate::sys::{self, ListenOptions, Listener};
+use crate::sys::{self, ListenOptions, Listener, LocalListener, Share};
 use crate::topic::Retention;
 use crate::worker::{Envelope, MAIL_TOKEN, Machine, Setup, Shared, Worker};
 use std::io;
@@ -35,6 +36,8 @@ pub(crate) struct Launch<S: Service, F> {
     pub(crate) origins: Arc<Origins>,
     pub(crate) shared: Arc<Shared<S::State>>,
     pub(crate) factory: F,
+    /// The Unix-domain sockets.
+    pub(crate) locals: Vec<Share>,
     pub(crate) started: Instant,
 }
 
@@ -55,7 +58,8 @@ where
     F: Fn(&Seat<S::State>) -> S + Send + Sync + 'static,
 {
     /// Starts all workers. When one fails, none is left.
-    pub(crate) fn go(self) -> Result<Started, StartError> {
+    /// `locals` are open until all have their own.
+    pub(crate) fn go(self, locals: Vec<LocalListener>) -> Result<Started, StartError> {
         let launch = Arc::new(self);
         let (report, reports) = channel();
         let _blocked = sys::block_signals(&sys::ASYNCHRONOUS)?;
@@ -83,6 +87,7 @@ where
             launch.shared.ports.iter().for_each(|port| port.post(Envelope::Abort));
             threads.drain(..).for_each(|thread| drop(thread.join()));
         }
+        drop(locals);
         addresses.map(|addresses| (threads, addresses))
     }
 
@@ -126,12 +131,13 @@ where
     /// A worker's thread.
     fn worker(&self, index: usize, report: &Sender<Report>, start: &Receiver<Vec<SocketAddr>>) -> io::Result<()> {
         let parted = if self.config.shared_descriptors { Ok(()) } else { sys::private_table() };
+        let is_parted = !self.config.shared_descriptors && parted.is_ok();
         let _ = report.send(Report::Parted(parted));
         let Ok(addresses) = start.recv() else {
             return Ok(());
         };
         let ending = EndAll(&self.shared);
-        match self.set_up(index, &addresses) {
+        match self.set_up(index, &addresses, is_parted) {
             Ok((worker, addresses)) => {
                 let _ = report.send(Report::Listening(Ok(addresses)));
                 worker.run()?;
@@ -157,6 +163,7 @@ where
         &self,
         index: usize,
         addresses: &[SocketAddr],
+        is_parted: bool,
     ) -> Result<(Worker<S, Machine>, Vec<SocketAddr>), StartError> {
         if self.config.pin {
             let cores = std::thread::available_parallelism().map_or(1, usize::from);
@@ -177,6 +184,9 @@ where
             listeners.push(listener);
             bound.push(at);
         }
+        for share in &self.locals {
+            listeners.push(share.take(is_parted)?);
+        }
         let machine = Machine::new(self.shared.ports[index].wake, MAIL_TOKEN, self.started)?;
         let service = (self.factory)(&Seat::new(index, Arc::clone(&self.shared)));
         let setup = Setup {
@@ -184,6 +194,7 @@ where
             slots: self.plan.slots,
             rules: self.rules.clone(),
             tick_interval: self.config.tick_interval,
+            connection_age_max: self.config.connection_age_max,
             seed: sys::random_u64()?,
             origins: Arc::clone(&self.origins),
             retention: self.retention(),

@@ -84,7 +84,11 @@ pub mod benching;
 #[cfg(feature = "centrifugo")]
 #[doc(hidden)]
 pub use adapter::centrifugo::codes::{disconnect_text, reconnects as disconnect_reconnects};
-pub use config::{Allow, Compression, Config, ConfigError, Hosts, Memory, RuleSet, SlowReaders, TopicRules};
+pub use config::{
+    Allow, Compression, Config, ConfigError, Drain, ForwardedHeader, Hosts, Memory, Network, Proxies, RuleSet,
+    SlowReaders, TopicRules,
+};
+pub use conn::Peer;
 pub use http::{Head, Response};
 pub use json::JsonError;
 pub use server::{Gone, Handle, Publisher, Running, Seat, Server, StartError};

@@ -13,6 +13,10 @@ pub const HEAD_FIELDS_MAX: usize = 100;
 /// in one call and stays inside a core's L2 cache.
 pub const SCRATCH_BYTES: usize = 64 * 1024;
 
+/// Longest PROXY header of version 2, in bytes: the addresses take 216 at most, and what proxies add of TLS a few hundred; a
+/// certificate may be among it. Version 1 has 107 (proxy-protocol.txt, section 2.1).
+pub const PROXY_HEADER_BYTES_MAX: usize = 8 * 1024;
+
 /// Longest frame header, in bytes: 2, a 64-bit length, a masking key (RFC 6455, section 5.2).
 pub const FRAME_HEADER_BYTES_MAX: usize = 2 + 8 + 4;
 
@@ -42,6 +46,12 @@ pub const REFERRED_BYTES_MIN: usize = 4 * 1024;
 
 /// Connections accepted in one turn of the loop before it looks at its other sockets.
 pub const ACCEPTS_PER_TURN: usize = 64;
+
+/// The same from a listener that all workers share, before it is looked at who has fewer connections.
+pub const SHARED_ACCEPTS_PER_TURN: usize = 16;
+
+/// A worker that has so many connections more than another leaves a shared listener to that one.
+pub const SHARED_AHEAD_MAX: u64 = 16;
 
 /// Readiness events taken from the kernel in one turn.
 pub const EVENTS_PER_TURN: usize = 1024;
@@ -204,6 +214,15 @@ pub const EVENT_SOURCE_RETRY_MS: (u64, u64) = (1_000, 5_000);
 
 /// The same for one that was turned away because there is no room.
 pub const EVENT_SOURCE_BUSY_RETRY_MS: (u64, u64) = (15_000, 60_000);
+
+/// How long the listeners stay open once a drain has begun, in milliseconds: whom TCP_DEFER_ACCEPT keeps back shows by then.
+pub const DRAIN_GRACE_MS: u64 = 1_000;
+
+/// How long after a drain has begun the first connection is closed, in milliseconds: by then no worker takes publications.
+pub const DRAIN_QUIET_MS: u64 = 50;
+
+/// How often it is looked at who is left once all have had their turn, in milliseconds.
+pub const DRAIN_LOOK_MS: u64 = 100;
 
 /// Bursts in which a connection may send, in seconds' worth of its rate.
 pub const RATE_BURST_S: u64 = 5;

@@ -1,6 +1,8 @@
 //! The server: settings, start and stop of the workers, and the handle for other threads.
 
-use crate::config::{Allow, Compression, Config, ConfigError, Hosts, Memory, Plan, RuleSet, SlowReaders};
+use crate::config::{
+    Allow, Compression, Config, ConfigError, Drain, Hosts, Memory, Plan, Proxies, RuleSet, SlowReaders,
+};
 use crate::error::{End, Refused};
 use crate::http::{Origins, Response};
 use crate::launch::Launch;
@@ -9,12 +11,14 @@ use crate::metrics::{self, Metrics};
 use crate::service::{Accept, ConnId, Message, Service, Token};
 #[cfg(feature = "centrifugo")]
 use crate::service::{Answered, AnsweredKind};
-use crate::sys::{self, Wake};
+use crate::sys::{self, LocalListener, SocketFile, Wake};
 use crate::topic::{Cursor, Publication, TopicName};
 use crate::worker::{Asker, Budget, Envelope, Live, Port, Shared, Sources, Then};
 use std::hash::RandomState;
 use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 use std::{fmt, io};
@@ -62,6 +66,39 @@ impl Server {
     /// IPv6 only, so that `0.0.0.0` can stand beside it.
     pub fn listen(mut self, address: SocketAddr) -> Self {
         self.config.listen.push(address);
+        self
+    }
+
+    /// Listens on a Unix-domain socket at this path too; all workers accept from it. Who comes through it has no address
+    /// ([`Peer`](crate::Peer)). A socket that a server left there is replaced, one that somebody listens at is not; it is
+    /// removed at the end.
+    pub fn listen_unix(mut self, path: impl Into<PathBuf>) -> Self {
+        self.config.listen_unix.push(path.into());
+        self
+    }
+
+    /// The permissions of Unix-domain sockets: whoever may write may connect. Default: 0o660, owner and group.
+    pub fn listen_unix_mode(mut self, mode: u32) -> Self {
+        self.config.listen_unix_mode = mode;
+        self
+    }
+
+    /// Takes the word of these proxies for their clients' addresses. Default: nobody's.
+    ///
+    /// What follows from the address (logs, [`connections_per_address_max`](Self::connections_per_address_max)) then follows
+    /// from the client's. A proxy's own connections do not count for its address. A client's count from when it is known
+    /// who it is: the PROXY header or the request's head are here. By then it has taken one of
+    /// [`connections_max`](Self::connections_max).
+    pub fn proxies(mut self, proxies: Proxies) -> Self {
+        self.config.proxies = proxies;
+        self
+    }
+
+    /// Closes connections that have been there for so long (1001, Centrifugo's clients 3011), so that clients spread over the
+    /// servers that there are by then. Each may stay up to a tenth less, so that those who came together do not go together;
+    /// and a little more, since they are looked at in rounds of a 32nd of this time, 30 s at most. Default: any age.
+    pub fn connection_age_max(mut self, age: Duration) -> Self {
+        self.config.connection_age_max = Some(age);
         self
     }
 
@@ -285,7 +322,7 @@ impl Server {
         S: Service,
         F: Fn(&Seat<S::State>) -> S + Send + Sync + 'static,
     {
-        if self.config.listen.is_empty() {
+        if self.config.listen.is_empty() && self.config.listen_unix.is_empty() {
             self.config.listen.push(Config::ADDRESS);
         }
         let rules = self.config.rules()?;
@@ -305,6 +342,8 @@ impl Server {
         let sources = per_address.map(|most| Sources::new(most, plan.connections_max, RandomState::new()));
         let shared = Shared::new(ports, plan.connections_max, (cores - 1).max(1), budget);
         let shared = Arc::new(shared.accepting(sources, self.config.accept_rate));
+        let locals = self.config.bind_unix()?;
+        let files: Vec<SocketFile> = locals.iter().map(LocalListener::file).collect();
         let launch = Launch {
             config: self.config,
             plan,
@@ -312,10 +351,33 @@ impl Server {
             origins,
             shared: Arc::clone(&shared),
             factory,
+            locals: locals.iter().map(LocalListener::share).collect(),
             started: Instant::now(),
         };
-        let (threads, addresses) = launch.go()?;
-        Ok(Running { threads, addresses, handle: Handle { shared } })
+        match launch.go(locals) {
+            Ok((threads, addresses)) => Ok(Running { threads, addresses, files, handle: Handle { shared } }),
+            Err(error) => {
+                files.iter().for_each(SocketFile::remove);
+                Err(error)
+            }
+        }
+    }
+}
+
+impl Config {
+    /// The Unix-domain sockets: all, or none.
+    fn bind_unix(&self) -> Result<Vec<LocalListener>, StartError> {
+        let mut locals: Vec<LocalListener> = Vec::new();
+        for path in &self.listen_unix {
+            match LocalListener::bind(path, self.listen_unix_mode, i32::from(self.backlog)) {
+                Ok(local) => locals.push(local),
+                Err(error) => {
+                    locals.iter().for_each(|local| local.file().remove());
+                    return Err(StartError::ListenUnix(path.clone(), error));
+                }
+            }
+        }
+        Ok(locals)
     }
 }
 
@@ -365,6 +427,7 @@ impl<T> Seat<T> {
 pub struct Running<T> {
     threads: Vec<JoinHandle<io::Result<()>>>,
     addresses: Vec<SocketAddr>,
+    files: Vec<SocketFile>,
     handle: Handle<T>,
 }
 
@@ -372,6 +435,11 @@ impl<T: Send + 'static> Running<T> {
     /// The addresses that it listens on, with the ports that were chosen.
     pub fn addresses(&self) -> &[SocketAddr] {
         &self.addresses
+    }
+
+    /// The paths of the Unix-domain sockets that it listens on.
+    pub fn unix_paths(&self) -> impl Iterator<Item = &Path> {
+        self.files.iter().map(SocketFile::path)
     }
 
     /// The number of workers.
@@ -400,11 +468,11 @@ impl<T: Send + 'static> Running<T> {
             let ended = thread.join().unwrap_or_else(|_| Err(io::Error::other("a worker panicked")));
             result = result.and(ended);
         }
+        self.files.iter().for_each(SocketFile::remove);
         result
     }
 
-    /// Runs until SIGTERM or SIGINT, then closes everybody with 1001, spread over `drain`, and returns. A second
-    /// signal ends at once.
+    /// Runs until SIGTERM or SIGINT, then drains as [`Handle::shutdown`] does, and returns. A second signal ends at once.
     ///
     /// Call it on the main thread before spawning others: a thread that does not block these signals would be
     /// killed by them, and the process with it.
@@ -412,14 +480,18 @@ impl<T: Send + 'static> Running<T> {
     /// # Errors
     ///
     /// As [`wait`](Self::wait).
-    pub fn run_until_signal(self, drain: Duration) -> io::Result<()> {
+    pub fn run_until_signal(self, drain: impl Into<Drain>) -> io::Result<()> {
+        let drain = drain.into();
         let ending = [sys::SIGINT, sys::SIGTERM];
         let _blocked = sys::block_signals(&ending)?;
         let handle = self.handle();
         // Never joined: it sleeps in sigwait for as long as the process lives.
         std::thread::Builder::new().name("signals".into()).spawn(move || {
             while sys::wait_signal(&ending).is_err() {}
-            log::info!("told to stop: closing {} connections within {drain:?}", handle.connections());
+            let (connections, Drain { delay, over }) = (handle.connections(), drain);
+            log::info!(
+                "told to stop: not ready any more; in {delay:?} closing {connections} connections within {over:?}"
+            );
             handle.shutdown(drain);
             while sys::wait_signal(&ending).is_err() {}
             log::info!("told again: ending at once");
@@ -548,10 +620,20 @@ impl<T> Handle<T> {
         metrics::render(&all, metrics::Server { mailboxes: &mailboxes, connections_max, memory, each })
     }
 
-    /// Stops accepting, closes everybody with 1001, spread over `drain`, and ends the server. Whoever does not answer
-    /// within the close timeout is reset.
-    pub fn shutdown(&self, drain: Duration) {
-        self.shared.ports.iter().for_each(|port| port.post(Envelope::Drain { over: drain }));
+    /// Whether clients should be sent here: the server has not been told to end.
+    pub fn is_ready(&self) -> bool {
+        !self.shared.leaving.load(Ordering::Relaxed)
+    }
+
+    /// Ends the server in order. At once it is not [ready](Self::is_ready) any more. After the delay it lets nobody stay:
+    /// upgrades get a 503, streams are told when to come back, other requests are answered and their connections
+    /// closed; a second later nobody can connect. Whoever is there is closed, spread evenly over the drain's time: WebSockets with 1001
+    /// (Centrifugo's clients with 3001), event streams with a `retry` of their own, long polls with an answer. Whoever is left
+    /// then, and does not answer within the close timeout, is reset.
+    pub fn shutdown(&self, drain: impl Into<Drain>) {
+        let drain = drain.into();
+        self.shared.leaving.store(true, Ordering::Relaxed);
+        self.shared.ports.iter().for_each(|port| port.post(Envelope::Drain(drain)));
     }
 
     /// Ends the server at once: everybody is reset.
@@ -616,6 +698,8 @@ pub enum StartError {
     Config(ConfigError),
     /// An address cannot be listened on.
     Listen(SocketAddr, io::Error),
+    /// A Unix-domain socket cannot be made.
+    ListenUnix(PathBuf, io::Error),
     /// The machine did not give a thread, an eventfd, a poller.
     System(io::Error),
 }
@@ -628,6 +712,14 @@ impl fmt::Display for StartError {
                 write!(f, "cannot listen on {address}: another process does; stop it, or choose another port")
             }
             Self::Listen(address, error) => write!(f, "cannot listen on {address}: {error}"),
+            Self::ListenUnix(path, error) if error.kind() == io::ErrorKind::AddrInUse => {
+                write!(
+                    f,
+                    "cannot listen on unix:{}: another process does; stop it, or choose another path",
+                    path.display()
+                )
+            }
+            Self::ListenUnix(path, error) => write!(f, "cannot listen on unix:{}: {error}", path.display()),
             Self::System(error) => write!(f, "the system refused what the server needs: {error}"),
         }
     }

@@ -102,6 +102,30 @@ fn sigterm_closes_everyone_spread_over_the_drain() {
 }
 
 #[test]
+fn long_polls_are_answered_and_streams_say_when_to_come_back() {
+    let mut server = Throng::start("--drain 0.3");
+    let ask = |head: &str| {
+        let mut peer = server.connect();
+        peer.send(head);
+        peer
+    };
+    let mut poll = ask("GET /topics/t?wait=30 HTTP/1.1\r\nHost: a\r\n\r\n");
+    let mut stream = ask("GET /topics/t HTTP/1.1\r\nHost: a\r\nAccept: text/event-stream\r\n\r\n");
+    assert_eq!(stream.head().status, 200);
+    server.until_connections(3.0.., PATIENCE);
+    server.signal("TERM");
+    let answer = poll.response();
+    assert_eq!(answer.status, 204, "{answer:?}");
+    assert!(answer.lists("Connection", "close"));
+    poll.expect_end();
+    let rest = String::from_utf8(stream.rest()).unwrap();
+    let last = rest.trim_end().rsplit("\n\n").next().unwrap();
+    let retry: u32 = last.strip_prefix("retry: ").unwrap_or_else(|| panic!("{rest:?}")).parse().unwrap();
+    assert!((1000..5000).contains(&retry), "{rest:?}");
+    assert_eq!(server.exit(PATIENCE).code(), Some(0));
+}
+
+#[test]
 fn sigint_drains_too() {
     let mut server = Throng::start("--drain 0.2");
     let mut peer = server.websocket();

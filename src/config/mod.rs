@@ -7,14 +7,17 @@ use crate::limits::{
 use crate::time::Span;
 use std::borrow::Cow;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 mod compression;
+mod proxies;
 mod rules;
 
 pub use compression::Compression;
 pub(crate) use compression::WINDOW_BITS;
+pub use proxies::{ForwardedHeader, Network, Proxies};
 pub use rules::{Allow, RuleSet, TopicRules};
 pub(crate) use rules::{Denied, Right};
 
@@ -31,12 +34,18 @@ pub(crate) use rules::{Denied, Right};
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Config {
-    /// If there is none, [`ADDRESS`](Self::ADDRESS).
+    /// If there is none, and no Unix-domain socket, [`ADDRESS`](Self::ADDRESS).
     pub listen: Vec<SocketAddr>,
     pub workers: Option<usize>,
     pub connections_max: Option<usize>,
     pub connections_per_address_max: Option<usize>,
     pub accept_rate: Option<u32>,
+    /// Unix-domain sockets to listen on as well.
+    pub listen_unix: Vec<PathBuf>,
+    /// Their permissions.
+    pub listen_unix_mode: u32,
+    pub proxies: Proxies,
+    pub connection_age_max: Option<Duration>,
     pub message_bytes_max: usize,
     /// What follows from the longest message, if it is not set.
     pub queue_bytes_max: Option<usize>,
@@ -74,6 +83,10 @@ impl Default for Config {
             connections_max: None,
             connections_per_address_max: None,
             accept_rate: None,
+            listen_unix: Vec::new(),
+            listen_unix_mode: 0o660,
+            proxies: Proxies::default(),
+            connection_age_max: None,
             message_bytes_max: 64 * 1024,
             queue_bytes_max: None,
             ping_interval: Duration::from_secs(25),
@@ -121,6 +134,8 @@ pub(crate) struct Rules {
     pub(crate) slow_readers: SlowReaders,
     pub(crate) compression: Option<Compression>,
     pub(crate) topics: Arc<RuleSet>,
+    /// Whose word on clients' addresses is taken, if anybody's.
+    pub(crate) proxies: Option<Arc<Proxies>>,
     /// Whether any topic has its subscribers told of each other.
     pub(crate) any_join_leave: bool,
 }
@@ -140,6 +155,22 @@ pub(crate) struct Rates {
     pub(crate) bytes: u64,
     /// Pings, and pongs that nobody asked for.
     pub(crate) controls: u32,
+}
+
+/// How a server comes to its end. Made of a [`Duration`], it is how long the closing is spread over, and begins at once.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Drain {
+    /// For so long it serves as ever, but says that it is not ready ([`Handle::is_ready`](crate::Handle::is_ready)): a load
+    /// balancer needs as long to notice.
+    pub delay: Duration,
+    /// Then everybody is closed, spread evenly over so long.
+    pub over: Duration,
+}
+
+impl From<Duration> for Drain {
+    fn from(over: Duration) -> Self {
+        Self { delay: Duration::ZERO, over }
+    }
 }
 
 /// How much memory the process may use: what [`Server::memory_max`](crate::Server::memory_max) is told.
@@ -288,6 +319,10 @@ impl Config {
             let text = "the server must accept at least 1 connection a second: set a rate, or leave it out for none";
             faults.push(ConfigError::new("accept_rate", text));
         }
+        if self.connection_age_max.is_some_and(|age| age < Duration::from_secs(1)) {
+            let text = "the age of a connection cannot be limited to less than 1 s: leave it out for no limit";
+            faults.push(ConfigError::new("connection_age_max", text));
+        }
         if self.workers.is_some_and(|workers| workers == 0 || workers > WORKERS_MAX) {
             faults.push(ConfigError::new("workers", format!("the number of workers must be from 1 to {WORKERS_MAX}")));
         }
@@ -295,6 +330,7 @@ impl Config {
             faults.push(ConfigError::new("connections_max", "the number of connections must be at least 1"));
         }
         faults.extend(self.per_address().err());
+        faults.extend(self.proxies.check().err());
     }
 
     /// The rules for connections, or the first thing that is wrong with the settings.
@@ -317,6 +353,7 @@ impl Config {
             slow_readers: self.slow_readers,
             compression: self.compression,
             topics: Arc::new(self.topics.clone()),
+            proxies: (!self.proxies.trusted.is_empty()).then(|| Arc::new(self.proxies.clone())),
             any_join_leave: self.topics.any_join_leave(),
         })
     }

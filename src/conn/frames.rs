@@ -29,6 +29,7 @@ impl<T> Conn<T> {
                 self.frames_input(input, now, rules, output, handler);
             }
             Phase::Paced => self.frames_input(input, now, rules, output, handler),
+            Phase::Preamble => self.preamble_input(input, now, rules, output, handler),
             Phase::Head | Phase::Idle => self.requests_input(input, now, rules, output, handler),
             Phase::Body => self.body_input(input, now, rules, output, handler),
             Phase::Refusing | Phase::Lingering => self.discard(input.len()),
@@ -130,7 +131,9 @@ impl<T> Conn<T> {
                 handler.violated(Violation::Flood, self.peer());
                 self.violation(Violation::Flood, output);
             }
-            Phase::Head | Phase::Idle | Phase::Body => self.refuse(&Refused::Flood.into(), false, output, handler),
+            Phase::Preamble | Phase::Head | Phase::Idle | Phase::Body => {
+                self.refuse(&Refused::Flood.into(), false, output, handler);
+            }
             // It sends where nothing is expected of it.
             Phase::Streaming | Phase::Emulated | Phase::Closing => {
                 self.settle(Ended::new(End::Violation));

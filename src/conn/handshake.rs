@@ -31,6 +31,8 @@ pub(crate) enum Verdict<T> {
 pub(super) enum Handshake {
     /// A part of a head; in `Idle`, requests that wait until the answers before them have been read.
     Head { bytes: Vec<u8>, scan: HeadScan, since: Tick },
+    /// A part of a PROXY header.
+    Preamble { bytes: Vec<u8>, since: Tick },
     /// A request whose body is not complete.
     Body { head: Vec<u8>, body: Body, since: Tick },
     /// A request that waits for its answer, and what came behind it.
@@ -50,7 +52,7 @@ impl Handshake {
     /// When the time of what is being read has begun.
     pub(super) fn since(&self) -> Option<Tick> {
         match self {
-            Self::Head { since, .. } | Self::Body { since, .. } => Some(*since),
+            Self::Head { since, .. } | Self::Preamble { since, .. } | Self::Body { since, .. } => Some(*since),
             Self::Asked { .. } | Self::Deciding { .. } => None,
         }
     }
@@ -58,7 +60,7 @@ impl Handshake {
     /// Bytes of memory behind it.
     pub(super) fn bytes(&self) -> usize {
         match self {
-            Self::Head { bytes, .. } => bytes.capacity(),
+            Self::Head { bytes, .. } | Self::Preamble { bytes, .. } => bytes.capacity(),
             Self::Body { head, body, .. } => head.capacity() + body.held(),
             Self::Asked { rest, .. } => rest.capacity(),
             Self::Deciding { early, .. } => early.capacity(),

@@ -2,18 +2,36 @@
 
 use super::{Peer, Rare, Standing, Verdict};
 use crate::config::{Compression, Rules};
-use crate::error::Violation;
+use crate::error::{Refused, Violation};
 use crate::http::{Date, Head, Response};
 use crate::ws::deflate::{Context, Window, encode_compressed};
 use crate::ws::{Opcode, encode};
-use std::net::SocketAddr;
 
 /// Takes what a connection says. The worker puts the user's service behind this.
 pub(crate) trait Handler<T> {
     /// A correct upgrade request: may it come in?
-    fn open(&mut self, head: &Head<'_>, peer: SocketAddr) -> Verdict<T>;
+    fn open(&mut self, head: &Head<'_>, peer: Peer) -> Verdict<T>;
     /// Any other request, with its whole body.
-    fn request(&mut self, head: &Head<'_>, body: &[u8], peer: SocketAddr) -> Outcome<T>;
+    fn request(&mut self, head: &Head<'_>, body: &[u8], peer: Peer) -> Outcome<T>;
+    /// Whose request it is, by the word of the proxies that it came through; `peer` is whose the one before was, or who is on
+    /// the other side.
+    fn client(&mut self, head: &Head<'_>, peer: Peer) -> Result<Peer, Refused> {
+        let _ = head;
+        Ok(peer)
+    }
+    /// Counts a connection more for that address. Whether it is counted; `Err`: it has as many as it may.
+    fn count(&mut self, client: Peer) -> Result<bool, Refused> {
+        let _ = client;
+        Ok(false)
+    }
+    /// Counts one less.
+    fn discount(&mut self, client: Peer) {
+        let _ = client;
+    }
+    /// Nobody is to stay: responses end their connections.
+    fn is_draining(&self) -> bool {
+        false
+    }
     /// The time, for responses.
     fn date(&self) -> Date;
     /// The WebSocket is open; the first occasion to send.
@@ -31,9 +49,9 @@ pub(crate) trait Handler<T> {
     /// The WebSocket that is about to be ready compresses, and keeps so many bytes for that.
     fn compresses(&mut self, context_bytes: usize);
     /// A request was refused, by us or by the service.
-    fn refused(&mut self, response: &Response, peer: SocketAddr);
+    fn refused(&mut self, response: &Response, peer: Peer);
     /// The peer's frames broke the protocol; the connection is being failed.
-    fn violated(&mut self, violation: Violation, peer: SocketAddr);
+    fn violated(&mut self, violation: Violation, peer: Peer);
 }
 
 /// What becomes of a request.
@@ -181,7 +199,7 @@ impl<'a> Io<'a> {
     }
 
     /// Who is on the other side.
-    pub(crate) fn peer(&self) -> SocketAddr {
-        self.peer.into()
+    pub(crate) fn peer(&self) -> Peer {
+        self.peer
     }
 }

@@ -5,6 +5,8 @@
 //! [`Conn::keep`]. An idle connection owns no buffer: everything rare hangs off one pointer.
 //!
 //! ```text
+//!   Preamble, from a proxy that speaks the PROXY protocol: then Head
+//!
 //!            head complete                        Close out            Close in
 //!   Head ------------------> Open <--> Pinged ------------> Closing -----------+
 //!   ^|  \                     ^  |        |  Close in                          v
@@ -21,6 +23,8 @@
 mod frames;
 mod handshake;
 mod io;
+mod peer;
+mod preamble;
 mod request;
 mod standing;
 mod timer;
@@ -28,6 +32,7 @@ mod timer;
 pub(crate) use handshake::{Opening, Verdict};
 pub use io::SendError;
 pub(crate) use io::{CloseRequest, Emulated, Handler, Io, Outcome};
+pub use peer::Peer;
 
 use crate::error::{End, Refused};
 use crate::http::{Date, Manner, Response};
@@ -39,12 +44,13 @@ use crate::ws::Partial;
 use crate::ws::deflate::{Context, Window};
 use handshake::Handshake;
 use standing::Standing;
-use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 
 /// Where a connection stands. The meaning of its one timer follows from this (`conn::timer`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Phase {
+    /// The PROXY header, which this peer must send first, is not complete.
+    Preamble,
     /// The request's head is not complete.
     Head,
     /// A request was answered, and another may follow on the same connection (RFC 9112, section 9.3).
@@ -105,29 +111,6 @@ pub(crate) struct Ended {
 impl Ended {
     pub(crate) fn new(end: End) -> Self {
         Self { end, code: end.code(), reason: end.text().into(), clean: false }
-    }
-}
-
-/// A peer's address in 18 bytes: IPv4 as an IPv4-mapped IPv6 address.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Peer {
-    ip: [u8; 16],
-    port: u16,
-}
-
-impl From<SocketAddr> for Peer {
-    fn from(address: SocketAddr) -> Self {
-        let ip = match address.ip() {
-            IpAddr::V4(v4) => v4.to_ipv6_mapped(),
-            IpAddr::V6(v6) => v6,
-        };
-        Self { ip: ip.octets(), port: address.port() }
-    }
-}
-
-impl From<Peer> for SocketAddr {
-    fn from(peer: Peer) -> Self {
-        Self::new(Ipv6Addr::from(peer.ip).to_canonical(), peer.port)
     }
 }
 
@@ -192,8 +175,23 @@ impl Rare {
 
 impl<T> Conn<T> {
     /// A connection that was just accepted.
-    pub(crate) fn new(peer: SocketAddr, now: Tick) -> Self {
-        Self { rare: None, last_seen: now, peer: peer.into(), standing: Standing::new(Phase::Head), state: None }
+    pub(crate) fn new(peer: Peer, now: Tick) -> Self {
+        Self { rare: None, last_seen: now, peer, standing: Standing::new(Phase::Head), state: None }
+    }
+
+    /// It begins with a PROXY header.
+    pub(crate) fn expect_preamble(&mut self) {
+        debug_assert_eq!(self.phase(), Phase::Head);
+        self.set_phase(Phase::Preamble);
+    }
+
+    /// Whether its address has one connection more for it, which is to be given back.
+    pub(crate) fn is_counted(&self) -> bool {
+        self.standing.is_counted()
+    }
+
+    pub(crate) fn set_counted(&mut self, is_counted: bool) {
+        self.standing.set_counted(is_counted);
     }
 
     /// Where it stands.
@@ -224,8 +222,8 @@ impl<T> Conn<T> {
     }
 
     /// Who is on the other side.
-    pub(crate) fn peer(&self) -> SocketAddr {
-        self.peer.into()
+    pub(crate) fn peer(&self) -> Peer {
+        self.peer
     }
 
     /// Bytes that wait for the socket.
@@ -358,7 +356,7 @@ impl<T> Conn<T> {
     /// The handler panicked: nothing it left half done is touched again.
     pub(crate) fn panicked(&mut self, output: &mut Vec<u8>, date: &Date) {
         match self.phase() {
-            Phase::Head | Phase::Idle | Phase::Body | Phase::Deciding | Phase::Waiting => {
+            Phase::Preamble | Phase::Head | Phase::Idle | Phase::Body | Phase::Deciding | Phase::Waiting => {
                 Response::from(Refused::Internal).write(output, Manner::LAST, date);
             }
             _ => self.close(Some(End::Panic.code()), Ended::new(End::Panic), output),

@@ -36,7 +36,7 @@ impl<T> Conn<T> {
     }
 
     /// Takes requests of which nothing has come before; the time of the first one has begun at `since`.
-    fn first_requests(
+    pub(super) fn first_requests(
         &mut self,
         input: &mut [u8],
         since: Tick,
@@ -139,6 +139,8 @@ impl<T> Conn<T> {
         output: &mut Vec<u8>,
         handler: &mut impl Handler<T>,
     ) -> Result<usize, Refused> {
+        let client = handler.client(head, self.peer())?;
+        self.turn_out_to_be(client, handler)?;
         if wants_websocket(head) {
             let upgrade = Upgrade::check(head)?;
             self.upgrade(head, upgrade, rest, now, rules, output, handler);
@@ -238,7 +240,7 @@ impl<T> Conn<T> {
     }
 
     fn respond(&mut self, response: &Response, manner: Manner, output: &mut Vec<u8>, handler: &mut impl Handler<T>) {
-        if !manner.persistent {
+        if !manner.persistent || handler.is_draining() {
             return self.refuse(response, manner.to_head, output, handler);
         }
         if response.refused().is_some() {

@@ -3,16 +3,20 @@
 use super::Phase;
 use crate::ws::deflate::Window;
 
-/// The phase in the low four bits, above them two for the window.
+/// The phase in the low four bits, above them two for the window, and one more.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Standing(u8);
 
 const PHASE: u8 = 0b1111;
 const SMALL: u8 = 0b01_0000;
 const FULL: u8 = 0b10_0000;
+const WINDOW: u8 = SMALL | FULL;
+/// The connection counts among those of its address.
+const COUNTED: u8 = 0b100_0000;
 
 /// By number; sixteen, so that four bits are always one of them.
 const PHASES: [Phase; 16] = [
+    Phase::Preamble,
     Phase::Head,
     Phase::Idle,
     Phase::Body,
@@ -28,12 +32,11 @@ const PHASES: [Phase; 16] = [
     Phase::Refusing,
     Phase::Lingering,
     Phase::Resetting,
-    Phase::Resetting,
 ];
 
 const _: () = {
     let mut number = 0;
-    while number < PHASES.len() - 1 {
+    while number < PHASES.len() {
         assert!(PHASES[number] as usize == number);
         number += 1;
     }
@@ -56,7 +59,7 @@ impl Standing {
     /// The window of what is sent compressed; `None`: that was not agreed on.
     #[inline]
     pub(super) fn window(self) -> Option<Window> {
-        match self.0 & !PHASE {
+        match self.0 & WINDOW {
             SMALL => Some(Window::Small),
             FULL => Some(Window::Full),
             _ => None,
@@ -69,7 +72,15 @@ impl Standing {
             Some(Window::Small) => SMALL,
             Some(Window::Full) => FULL,
         };
-        self.0 = self.0 & PHASE | bits;
+        self.0 = self.0 & !WINDOW | bits;
+    }
+
+    pub(super) fn is_counted(self) -> bool {
+        self.0 & COUNTED != 0
+    }
+
+    pub(super) fn set_counted(&mut self, is_counted: bool) {
+        self.0 = self.0 & !COUNTED | if is_counted { COUNTED } else { 0 };
     }
 }
 
@@ -83,8 +94,12 @@ mod tests {
         for window in [None, Some(Window::Small), Some(Window::Full), None] {
             standing.set_window(window);
             for phase in PHASES {
-                standing.set_phase(phase);
-                assert_eq!((standing.phase(), standing.window()), (phase, window));
+                for is_counted in [true, false] {
+                    standing.set_phase(phase);
+                    standing.set_counted(is_counted);
+                    let has = (standing.phase(), standing.window(), standing.is_counted());
+                    assert_eq!(has, (phase, window, is_counted));
+                }
             }
         }
     }

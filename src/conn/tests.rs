@@ -6,10 +6,12 @@ use crate::error::Violation;
 use crate::http::{Head, imf_fixdate};
 use crate::mem::Rng;
 use crate::ws::{Event, Opcode, Role, decode, encode_masked};
+use std::net::SocketAddr;
 use std::time::Duration;
 
 mod deflate;
 mod overdue;
+mod preamble;
 
 const HEAD: &str = "GET /chat HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
                     Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n";
@@ -26,11 +28,11 @@ struct Echo {
 }
 
 impl Handler<()> for Echo {
-    fn open(&mut self, _: &Head<'_>, _: SocketAddr) -> Verdict<()> {
+    fn open(&mut self, _: &Head<'_>, _: Peer) -> Verdict<()> {
         if self.later { Verdict::Later } else { Verdict::Now(Ok(opening())) }
     }
 
-    fn request(&mut self, head: &Head<'_>, body: &[u8], _: SocketAddr) -> Outcome<()> {
+    fn request(&mut self, head: &Head<'_>, body: &[u8], _: Peer) -> Outcome<()> {
         self.bodies.push(body.to_vec());
         Outcome::Now(match head.path() {
             "/later" => return Outcome::Later,
@@ -75,11 +77,11 @@ impl Handler<()> for Echo {
 
     fn pinged(&mut self) {}
 
-    fn refused(&mut self, response: &Response, _: SocketAddr) {
+    fn refused(&mut self, response: &Response, _: Peer) {
         self.refused.push(response.status());
     }
 
-    fn violated(&mut self, violation: Violation, _: SocketAddr) {
+    fn violated(&mut self, violation: Violation, _: Peer) {
         self.violations.push(violation);
     }
 }
@@ -105,7 +107,7 @@ impl Pair {
     fn new() -> Self {
         let now = Tick(u32::MAX - 100); // the clock wraps in every test
         let rules = Config::default().rules().expect("the defaults are right");
-        let conn = Conn::new(([127, 0, 0, 1], 1).into(), now);
+        let conn = Conn::new(SocketAddr::from(([127, 0, 0, 1], 1)).into(), now);
         Self { conn, echo: Echo::default(), rules, now, output: Vec::new(), wire: Vec::new(), room: usize::MAX }
     }
 

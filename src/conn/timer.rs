@@ -2,6 +2,7 @@
 //!
 //! | phase | fires | then |
 //! |---|---|---|
+//! | `Preamble` | as `Head`, of which it is a part | 408 |
 //! | `Head` | `head_timeout` after accept, whatever trickles in | 408 |
 //! | `Body` | `head_timeout` after the request's head was complete, whatever trickles in | 408 |
 //! | `Idle` | `idle_timeout` after the last byte came | closed |
@@ -67,7 +68,7 @@ impl<T> Conn<T> {
             return from + rules.write_timeout;
         }
         match self.phase() {
-            Phase::Head | Phase::Body => self.request_due(rules).unwrap_or(now + rules.head_timeout),
+            Phase::Preamble | Phase::Head | Phase::Body => self.request_due(rules).unwrap_or(now + rules.head_timeout),
             Phase::Idle => self.last_seen + rules.idle_timeout,
             Phase::Deciding => now + rules.decision_timeout,
             Phase::Open => self.or_message_due(self.last_seen + rules.ping_interval, rules),
@@ -92,7 +93,7 @@ impl<T> Conn<T> {
         if self.rare.as_ref().is_some_and(|rare| !rare.outbox.is_empty()) {
             return self.stalled(now, rules);
         }
-        if matches!(self.phase(), Phase::Head | Phase::Body)
+        if matches!(self.phase(), Phase::Preamble | Phase::Head | Phase::Body)
             && let Some(due) = self.request_due(rules)
             && !due.is_due(now)
         {
@@ -105,7 +106,7 @@ impl<T> Conn<T> {
             Phase::Head if planted(Bug::HeadPutOff) && !(self.last_seen + rules.head_timeout).is_due(now) => {
                 return Some(self.last_seen + rules.head_timeout);
             }
-            Phase::Head => self.refuse(&Refused::HeadTimeout.into(), false, output, handler),
+            Phase::Preamble | Phase::Head => self.refuse(&Refused::HeadTimeout.into(), false, output, handler),
             Phase::Body => self.refuse(&Refused::BodyTimeout.into(), false, output, handler),
             Phase::Idle => {
                 let due = self.last_seen + rules.idle_timeout;

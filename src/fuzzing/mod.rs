@@ -9,6 +9,7 @@ mod head;
 mod inflate;
 mod json;
 mod negotiation;
+mod proxies;
 mod puff;
 mod session;
 
@@ -18,6 +19,7 @@ pub use head::head;
 pub use inflate::inflate;
 pub use json::json;
 pub use negotiation::deflate;
+pub use proxies::proxies;
 
 use crate::mem::Rng;
 
@@ -96,6 +98,11 @@ mod tests {
     #[test]
     fn json_holds() {
         holds("json", super::json);
+    }
+
+    #[test]
+    fn what_proxies_say_holds() {
+        holds("proxies", super::proxies);
     }
 
     #[test]

@@ -3,8 +3,10 @@
 mod accept;
 mod body;
 mod date;
+mod forwarded;
 mod head;
 mod origin;
+mod preamble;
 mod query;
 mod response;
 mod upgrade;
@@ -14,9 +16,11 @@ pub(crate) use accept::{prefer_wait, wants_events};
 pub(crate) use body::BodyError;
 pub(crate) use body::{Body, Framing};
 pub(crate) use date::imf_fixdate;
+pub(crate) use forwarded::{Node, forwarded};
 pub use head::Head;
 pub(crate) use head::{Fields, HeadScan};
 pub(crate) use origin::{Origins, cross_origin};
+pub(crate) use preamble::Preamble;
 #[cfg(any(test, fuzzing))]
 pub(crate) use query::{QueryError, pairs};
 pub(crate) use query::{first, has_token};

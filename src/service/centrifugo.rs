@@ -14,7 +14,7 @@ use crate::adapter::centrifugo::emulation::{Body, Emulation, Stream, Ticket, sam
 use crate::adapter::centrifugo::session::{CommandRate, Effect, Output, Rules, Session, Tokens};
 use crate::adapter::centrifugo::users::Users;
 use crate::config::{Config, SlowReaders};
-use crate::error::Refused;
+use crate::error::{End, Refused};
 use crate::http::{Response, first, has_token};
 use crate::limits::{CENTRIFUGO_CONNECT_TIMEOUT, CENTRIFUGO_PING_INTERVAL, CENTRIFUGO_PONG_TIMEOUT};
 use crate::mem::Rng;
@@ -491,9 +491,10 @@ impl<S: Service> Service for Centrifugo<S> {
         });
     }
 
-    fn farewell(&self, state: &Self::State) -> (u16, &'static str) {
+    fn farewell(&self, state: &Self::State, end: End) -> (u16, &'static str) {
         match state {
-            Mounted::Own(state) => self.inner.farewell(state),
+            Mounted::Own(state) => self.inner.farewell(state, end),
+            _ if end == End::MaxAge => (DisconnectCode::ForceReconnect.code(), DisconnectCode::ForceReconnect.text()),
             _ => (DisconnectCode::Shutdown.code(), DisconnectCode::Shutdown.text()),
         }
     }

@@ -1,7 +1,7 @@
 //! What a user of the library writes, and what it is given.
 
 use crate::config::Rules;
-use crate::conn::{self, Io};
+use crate::conn::{self, Io, Peer};
 use crate::error::{End, Refused};
 use crate::http::{Field, Head, Response};
 use crate::metrics::Metrics;
@@ -11,7 +11,6 @@ use crate::ws::Opcode;
 use std::borrow::Cow;
 use std::collections::VecDeque;
 use std::fmt;
-use std::net::SocketAddr;
 use std::ops::Deref;
 use std::time::Duration;
 
@@ -136,11 +135,12 @@ pub trait Service: 'static {
         let _ = (connection, tag, answer);
     }
 
-    /// For protocols of the library's own: the code and reason that say that the server is shutting down.
+    /// For protocols of the library's own: the code and reason for an end that is not the client's
+    /// fault, after which it comes back.
     #[doc(hidden)]
-    fn farewell(&self, state: &Self::State) -> (u16, &'static str) {
+    fn farewell(&self, state: &Self::State, end: End) -> (u16, &'static str) {
         let _ = state;
-        (End::GoingAway.code(), End::GoingAway.text())
+        (end.code(), end.text())
     }
 
     /// For protocols of the library's own: a request that is no WebSocket upgrade. It is answered, or its connection is open
@@ -230,7 +230,7 @@ impl fmt::Display for ConnId {
 pub struct Request<'a> {
     pub(crate) head: &'a Head<'a>,
     pub(crate) body: &'a [u8],
-    pub(crate) peer: SocketAddr,
+    pub(crate) peer: Peer,
     pub(crate) id: ConnId,
     /// What the server was told of its topics, for protocols of the library's own.
     pub(crate) rules: &'a Rules,
@@ -246,8 +246,8 @@ impl<'a> Request<'a> {
         self.body
     }
 
-    /// The address on the other side of the socket: the client's, or a proxy's.
-    pub fn peer(&self) -> SocketAddr {
+    /// Who sent it: the other side of the socket, or, behind a proxy that is trusted to say so, its client.
+    pub fn peer(&self) -> Peer {
         self.peer
     }
 
@@ -502,8 +502,8 @@ impl<S> Connection<'_, S> {
         self.id
     }
 
-    /// The address on the other side of the socket: the client's, or a proxy's.
-    pub fn peer(&self) -> SocketAddr {
+    /// Who is on the other side, as [`Request::peer`] had it.
+    pub fn peer(&self) -> Peer {
         self.io.peer()
     }
 
@@ -531,6 +531,6 @@ pub struct Close<'a> {
     pub reason: &'a str,
     /// Both sides sent their Close (RFC 6455, section 7.1.4).
     pub clean: bool,
-    /// The address on the other side of the socket.
-    pub peer: SocketAddr,
+    /// Who was on the other side, as [`Request::peer`] had it.
+    pub peer: Peer,
 }

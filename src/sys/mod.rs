@@ -16,6 +16,7 @@ mod cpu;
 mod event;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod ledger;
+mod local;
 mod signal;
 mod socket;
 mod table;
@@ -24,6 +25,7 @@ mod terminal;
 pub use client::{Address, Alarm, ConnectOptions};
 pub use cpu::{cores, cpu_seconds_of_thread, page_bytes, pin_to_cpu, random_u64};
 pub use event::Wake;
+pub use local::{LocalListener, Share, SocketFile, watch_exclusively};
 pub use signal::{ASYNCHRONOUS, Blocked, SIGHUP, SIGINT, SIGTERM, block_signals, wait_signal};
 pub use socket::{ListenOptions, Listener, Socket};
 pub use table::{

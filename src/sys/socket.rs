@@ -87,10 +87,12 @@ pub struct ListenOptions {
     pub unsent_bytes_max: u32,
 }
 
-/// A listening socket of the calling thread: one of several on its address (SO_REUSEPORT).
+/// A listening socket of the calling thread: one of several on its address (SO_REUSEPORT), or one that several threads have
+/// in common.
 #[derive(Debug)]
 pub struct Listener {
     fd: OwnedFd,
+    is_shared: bool,
     not_send: PhantomData<*const ()>,
 }
 
@@ -110,12 +112,23 @@ impl Listener {
         socket.set_reuse_port(true)?;
         socket.set_tcp_nodelay(true)?;
         socket.bind(&address.into())?;
-        let listener = Self { fd: socket.into(), not_send: PhantomData };
+        let listener = Self { fd: socket.into(), is_shared: false, not_send: PhantomData };
         listener.set_option(libc::TCP_DEFER_ACCEPT, 1)?;
         listener.set_option(libc::TCP_NOTSENT_LOWAT, options.unsent_bytes_max as i32)?;
         // Takes no pointers.
         syscall!(listen(listener.as_raw_fd(), options.backlog))?;
         Ok(listener)
+    }
+
+    /// A descriptor of this thread for a socket that others accept from as well: it must be a non-blocking stream socket that
+    /// listens.
+    pub fn shared(fd: OwnedFd) -> Self {
+        Self { fd, is_shared: true, not_send: PhantomData }
+    }
+
+    /// Whether others accept from it as well.
+    pub fn is_shared(&self) -> bool {
+        self.is_shared
     }
 
     /// Fails if somebody listens on `address` already, another server of several listeners included, beside which

@@ -1,17 +1,18 @@
 //! Accepting: everybody who comes is either taken or told why not, whatever the machine is short of.
 
-use super::{Kernel, Worker, token};
-use crate::conn::{Conn, Ended};
+use super::{Envelope, Kernel, Worker, token};
+use crate::conn::{Conn, Ended, Peer};
 use crate::error::{End, Refused};
-use crate::http::{Fields, Head, HeadScan, Manner, Response, cross_origin, wants_events};
-use crate::limits::{ACCEPT_PAUSE_MS, ACCEPTS_PER_TURN, EVENT_SOURCE_BUSY_RETRY_MS};
+use crate::http::{Fields, Head, HeadScan, Manner, Preamble, Response, cross_origin, wants_events};
+use crate::limits::{
+    ACCEPT_PAUSE_MS, ACCEPTS_PER_TURN, EVENT_SOURCE_BUSY_RETRY_MS, SHARED_ACCEPTS_PER_TURN, SHARED_AHEAD_MAX,
+};
 use crate::mem::{Meter, Rate};
 use crate::planted::{Bug, planted};
 use crate::service::Service;
 use crate::sys;
 use crate::time::Millis;
 use std::io::ErrorKind;
-use std::net::SocketAddr;
 use std::time::Duration;
 
 /// The listeners, and whether there is something to accept. mio reports an edge once: it is kept here until
@@ -82,6 +83,13 @@ impl<L> Accepting<L> {
         self.paused_until.is_none_or(|until| until <= now) && self.listeners.iter().any(|(_, ready)| *ready)
     }
 
+    /// Nobody is kept waiting for what does not come any more.
+    pub(super) fn hurry(&mut self) {
+        if self.pace.take().is_some() {
+            self.paused_until = None;
+        }
+    }
+
     /// When a pause ends.
     pub(super) fn next(&self) -> Option<Millis> {
         self.paused_until.filter(|_| self.listeners.iter().any(|(_, ready)| *ready))
@@ -102,7 +110,13 @@ impl<S: Service, K: Kernel> Worker<S, K> {
             if !*ready {
                 continue;
             }
-            let left = self.accept_from(listener);
+            let left = match self.behind(listener) {
+                Some(other) => {
+                    self.shared.ports[other].post(Envelope::Accept { listener: index });
+                    Queue::Empty
+                }
+                None => self.accept_from(listener),
+            };
             *ready = left != Queue::Empty;
             if left == Queue::Held {
                 self.accepting.first = (index + 1) % count;
@@ -112,8 +126,23 @@ impl<S: Service, K: Kernel> Worker<S, K> {
         self.accepting.listeners = listeners;
     }
 
+    /// The worker to leave a shared queue to. The kernel wakes the same one again and again, as long as it is idle: who has
+    /// more than another by so much has that one go on.
+    fn behind(&self, listener: &K::Listener) -> Option<usize> {
+        if !self.kernel.is_shared(listener) || self.shared.ports.len() == 1 {
+            return None;
+        }
+        let load = |index: usize| {
+            let metrics = &self.shared.ports[index].metrics;
+            metrics.opening.read() + metrics.open() + metrics.closing.read()
+        };
+        let least = (0..self.shared.ports.len()).min_by_key(|&index| load(index))?;
+        (load(usize::from(self.index)) > load(least) + SHARED_AHEAD_MAX).then_some(least)
+    }
+
     fn accept_from(&mut self, listener: &K::Listener) -> Queue {
-        for _ in 0..ACCEPTS_PER_TURN {
+        let budget = if self.kernel.is_shared(listener) { SHARED_ACCEPTS_PER_TURN } else { ACCEPTS_PER_TURN };
+        for _ in 0..budget {
             let before = self.accepting.pace;
             if let Some(Err(wait)) = self.accepting.pace.as_mut().map(|pace| pace.take(self.now)) {
                 // Another listener may have found before that there are no descriptors, which takes longer.
@@ -122,7 +151,7 @@ impl<S: Service, K: Kernel> Worker<S, K> {
                 return Queue::Held;
             }
             match self.kernel.accept(listener) {
-                Ok((socket, peer)) => self.accepted(socket, peer),
+                Ok((socket, peer)) => self.accepted(socket, peer.into()),
                 Err(error) => {
                     self.accepting.pace = before; // nobody came
                     match error.kind() {
@@ -155,7 +184,7 @@ impl<S: Service, K: Kernel> Worker<S, K> {
         }
         self.kernel.release_spare();
         if let Ok((socket, peer)) = self.kernel.accept(listener) {
-            self.turn_away(&socket, peer, Refused::AtCapacity);
+            self.turn_away(&socket, peer.into(), Refused::AtCapacity);
         }
         self.kernel.restore_spare();
         self.accepting.paused_until = Some(self.now + Duration::from_millis(ACCEPT_PAUSE_MS));
@@ -163,46 +192,55 @@ impl<S: Service, K: Kernel> Worker<S, K> {
 
     /// A new connection. With TCP_DEFER_ACCEPT its request is there already: it is answered before the socket is
     /// even registered.
-    fn accepted(&mut self, socket: K::Socket, peer: SocketAddr) {
+    fn accepted(&mut self, socket: K::Socket, peer: Peer) {
         self.port().metrics.accepted.add(1);
-        if self.drain.is_some() {
-            return self.turn_away(&socket, peer, Refused::Draining);
-        }
         if self.is_short_of_memory() {
             return self.refuse_entry(socket, peer, Refused::MemoryShort);
         }
-        if let Err(refused) = self.take_place(peer) {
-            return self.refuse_entry(socket, peer, refused);
+        let is_counted = match self.take_place(peer) {
+            Ok(is_counted) => is_counted,
+            Err(refused) => return self.refuse_entry(socket, peer, refused),
+        };
+        let mut conn = Conn::new(peer, self.now.tick());
+        conn.set_counted(is_counted);
+        if self.begins_with_preamble(peer) {
+            conn.expect_preamble();
         }
-        let tick = self.now.tick();
-        let (slot, serial) = self.table.insert(Conn::new(peer, tick), socket, true);
+        let (slot, serial) = self.table.insert(conn, socket, true);
         self.ages.came(serial, self.now);
         self.port().metrics.opening.add(1);
         self.read(slot, serial, false, false);
         self.attend(slot, serial);
     }
 
-    /// A place of those that the server has, and of those that the client's address may have.
-    fn take_place(&self, peer: SocketAddr) -> Result<(), Refused> {
+    /// Whether it must be a PROXY header that comes first.
+    fn begins_with_preamble(&self, peer: Peer) -> bool {
+        self.rules.proxies.as_ref().is_some_and(|proxies| proxies.protocol && proxies.trusts(peer.ip()))
+    }
+
+    /// A place of those that the server has, and of those that the client's address may have. Whether it has one of the
+    /// latter: a proxy's are its clients', and known later.
+    fn take_place(&self, peer: Peer) -> Result<bool, Refused> {
         if self.table.is_full() {
             return Err(Refused::AtCapacity);
         }
-        let sources = self.shared.sources.as_ref();
-        if sources.is_some_and(|sources| !sources.enter(peer.ip())) {
+        let is_proxy = self.rules.proxies.as_ref().is_some_and(|proxies| proxies.trusts(peer.ip()));
+        let source = self.shared.sources.as_ref().zip(peer.ip()).filter(|_| !is_proxy);
+        if source.is_some_and(|(sources, ip)| !sources.enter(ip)) {
             return Err(Refused::AddressFull);
         }
         // Behind the address, so that one that has too many takes no place from others, be it for a moment.
         if !self.shared.enter() {
-            if let Some(sources) = sources {
-                sources.leave(peer.ip());
+            if let Some((sources, ip)) = source {
+                sources.leave(ip);
             }
             return Err(Refused::AtCapacity);
         }
-        Ok(())
+        Ok(source.is_some())
     }
 
     /// There is no place: the client is told as any other that is refused, in one of the slots kept for that.
-    fn refuse_entry(&mut self, socket: K::Socket, peer: SocketAddr, refused: Refused) {
+    fn refuse_entry(&mut self, socket: K::Socket, peer: Peer, refused: Refused) {
         if self.table.is_overfull() {
             return self.turn_away(&socket, peer, refused);
         }
@@ -212,7 +250,7 @@ impl<S: Service, K: Kernel> Worker<S, K> {
         self.port().metrics.opening.add(1);
         let Some(entry) = self.table.find(slot, serial) else { return };
         let count = self.kernel.recv(&entry.socket, &mut self.scratch).unwrap_or(0);
-        let response = self.no_room(count, refused);
+        let response = self.no_room(count, peer, refused);
         self.handle(slot, serial, |desk| desk.entry.conn.refuse(&response, false, desk.output, &mut desk.glue));
         self.attend(slot, serial);
     }
@@ -241,8 +279,13 @@ impl<S: Service, K: Kernel> Worker<S, K> {
 
     /// What a client is told for whom there is no room: an EventSource (its request is the first `count` bytes of the
     /// scratch) when to come back, since any other answer would keep it away for good.
-    fn no_room(&mut self, count: usize, refused: Refused) -> Response {
-        let (request, mut fields) = (&self.scratch[..count], Fields::new());
+    fn no_room(&mut self, count: usize, peer: Peer, refused: Refused) -> Response {
+        let (mut request, mut fields) = (&self.scratch[..count], Fields::new());
+        if self.begins_with_preamble(peer)
+            && let Ok(Some((length, _))) = Preamble::read(request)
+        {
+            request = &request[length..];
+        }
         if let Ok(Some(end)) = HeadScan::default().advance(request)
             && let Ok(head) = Head::parse(&request[..end], &mut fields)
             && wants_events(&head)
@@ -256,7 +299,7 @@ impl<S: Service, K: Kernel> Worker<S, K> {
 
     /// Answers and closes, without a slot: what the client has sent is read first, as far as it is there, since
     /// closing on unread input would reset the connection before the client reads the answer.
-    fn turn_away(&mut self, socket: &K::Socket, peer: SocketAddr, refused: Refused) {
+    fn turn_away(&mut self, socket: &K::Socket, peer: Peer, refused: Refused) {
         let metrics = &self.port().metrics;
         metrics.turned_away.add(1);
         metrics.refused.count(refused as usize);
@@ -264,20 +307,20 @@ impl<S: Service, K: Kernel> Worker<S, K> {
             log::info!("refused {peer}: {} {}", refused.code(), refused.word());
         }
         let count = self.kernel.recv(socket, &mut self.scratch).unwrap_or(0);
-        self.no_room(count, refused).write(&mut self.output, Manner::LAST, &self.date);
+        self.no_room(count, peer, refused).write(&mut self.output, Manner::LAST, &self.date);
         // Whatever cannot be sent to a client that is turned away is not sent.
         let _ = self.kernel.send(socket, &self.output);
         let _ = self.kernel.shutdown_write(socket);
         self.output.clear();
     }
 
-    /// Turns away whoever is in the queues, and closes the listeners.
+    /// Takes whoever is in the queues, and closes the listeners.
     pub(super) fn stop_accepting(&mut self) {
         let listeners = std::mem::take(&mut self.accepting.listeners);
-        // Nobody is kept waiting for what does not come any more.
-        (self.accepting.pace, self.accepting.paused_until) = (None, None);
+        self.accepting.hurry();
+        self.accepting.paused_until = None;
         for (listener, _) in &listeners {
-            // Bounded, in case that clients come faster than they are turned away.
+            // Bounded, in case that clients come faster than they are seen to.
             for _ in 0..1024 {
                 if self.accept_from(listener) == Queue::Empty || self.accepting.paused_until.is_some() {
                     break;

@@ -49,7 +49,7 @@ fn stage<T>(conn: &Conn<T>) -> Stage {
 /// The gauge that counts a connection in that phase.
 fn gauge(metrics: &Metrics, phase: Phase) -> &Count {
     match phase {
-        Phase::Head | Phase::Idle | Phase::Body | Phase::Deciding => &metrics.opening,
+        Phase::Preamble | Phase::Head | Phase::Idle | Phase::Body | Phase::Deciding => &metrics.opening,
         Phase::Open | Phase::Pinged | Phase::Paced => &metrics.websockets,
         Phase::Emulated => &metrics.emulated,
         Phase::Streaming => &metrics.event_streams,
@@ -176,7 +176,9 @@ impl<S: Service, K: Kernel> Worker<S, K> {
             service: &mut self.service,
             metrics: &self.shared.ports[usize::from(self.index)].metrics,
             log: &mut self.log,
-            draining: self.drain.is_some(),
+            draining: self.drain.as_ref().is_some_and(|leaving| leaving.has_begun(self.now)),
+            sources: self.shared.sources.as_deref(),
+            hops: &mut self.hops,
             origins: &self.origins,
             date: &self.date,
             asked: &mut self.asked,
@@ -319,6 +321,10 @@ impl<S: Service, K: Kernel> Worker<S, K> {
         gauge(metrics, after.phase).add(1);
         metrics.slow.sub(u64::from(before.blocked));
         metrics.slow.add(u64::from(after.blocked));
+        // No other request comes that might name another client.
+        if !self.hops.is_empty() && (after.phase.is_open() || after.phase == Phase::Streaming) {
+            self.hops.remove(&slot);
+        }
         if !alive {
             return self.lost(slot, End::PeerReset);
         }
@@ -453,6 +459,9 @@ impl<S: Service, K: Kernel> Worker<S, K> {
         }
         if entry.counts() && planted(Bug::PlaceGivenTwice) {
             self.shared.leave();
+        }
+        if !self.hops.is_empty() {
+            self.hops.remove(&slot);
         }
         let metrics = &self.shared.ports[usize::from(self.index)].metrics;
         gauge(metrics, entry.conn.phase()).sub(1);

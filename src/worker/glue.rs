@@ -1,17 +1,17 @@
 //! Puts the user's service behind the connections' handler.
 
+use super::Sources;
 use super::topics::{Asked, asked, asked_to_open};
 use crate::config::Rules;
-use crate::conn::{Handler, Io, Outcome, Verdict};
+use crate::conn::{Handler, Io, Outcome, Peer, Verdict};
 use crate::error::{Refused, Violation};
-use crate::http::{Date, Head, Origins, Response};
-use crate::limits::LOG_LINES_PER_SECOND;
+use crate::http::{Date, Head, Node, Origins, Response, forwarded, wants_events};
+use crate::limits::{EVENT_SOURCE_RETRY_MS, LOG_LINES_PER_SECOND};
 use crate::metrics::Metrics;
 use crate::service::{Accept, AnswerKind, Begun, ConnId, Connection, Decision, Message, Request, Service, Wish};
 use crate::time::Millis;
 use crate::topic::TopicName;
-use std::collections::VecDeque;
-use std::net::SocketAddr;
+use std::collections::{HashMap, VecDeque};
 
 /// The service, for the connection that is being handled.
 #[derive(Debug)]
@@ -21,6 +21,9 @@ pub(super) struct Glue<'a, S: Service> {
     pub(super) log: &'a mut LogBudget,
     /// Nobody comes in any more.
     pub(super) draining: bool,
+    pub(super) sources: Option<&'a Sources>,
+    /// Whom requests came through that named their clients, by slot.
+    pub(super) hops: &'a mut HashMap<u32, Peer>,
     pub(super) origins: &'a Origins,
     /// The time, for responses.
     pub(super) date: &'a Date,
@@ -56,7 +59,48 @@ impl<S: Service> Glue<'_, S> {
 }
 
 impl<S: Service> Handler<S::State> for Glue<'_, S> {
-    fn open(&mut self, head: &Head<'_>, peer: SocketAddr) -> Verdict<S::State> {
+    fn client(&mut self, head: &Head<'_>, peer: Peer) -> Result<Peer, Refused> {
+        let Some((proxies, header)) = self.rules.proxies.as_ref().and_then(|proxies| Some((proxies, proxies.header?)))
+        else {
+            return Ok(peer);
+        };
+        let hop = self.hops.get(&self.id.slot).copied().unwrap_or(peer);
+        if !proxies.trusts(hop.ip()) {
+            return Ok(hop);
+        }
+        let client = match forwarded(head, header, |ip| proxies.trusts(ip))? {
+            Some(Node::Address(address)) => address.into(),
+            Some(Node::Unix) => Peer::UNIX,
+            None => hop,
+        };
+        if client != hop {
+            self.hops.insert(self.id.slot, hop);
+        }
+        Ok(client)
+    }
+
+    fn count(&mut self, client: Peer) -> Result<bool, Refused> {
+        let is_proxy = self.rules.proxies.as_ref().is_some_and(|proxies| proxies.trusts(client.ip()));
+        match (self.sources, client.ip()) {
+            (Some(sources), Some(ip)) if !is_proxy => match sources.enter(ip) {
+                true => Ok(true),
+                false => Err(Refused::AddressFull),
+            },
+            _ => Ok(false),
+        }
+    }
+
+    fn discount(&mut self, client: Peer) {
+        if let Some((sources, ip)) = self.sources.zip(client.ip()) {
+            sources.leave(ip);
+        }
+    }
+
+    fn is_draining(&self) -> bool {
+        self.draining
+    }
+
+    fn open(&mut self, head: &Head<'_>, peer: Peer) -> Verdict<S::State> {
         if self.draining {
             return Verdict::Now(Err(Refused::Draining.into()));
         }
@@ -75,9 +119,19 @@ impl<S: Service> Handler<S::State> for Glue<'_, S> {
         }
     }
 
-    fn request(&mut self, head: &Head<'_>, body: &[u8], peer: SocketAddr) -> Outcome<S::State> {
+    fn request(&mut self, head: &Head<'_>, body: &[u8], peer: Peer) -> Outcome<S::State> {
         if let Err(refused) = self.origins.check(head) {
             return Outcome::Now(refused.into());
+        }
+        // Who has been sent off may be at another server already, and would never hear of what is published here: whoever
+        // changes something is told to do it there.
+        if self.draining && !matches!(head.method(), "GET" | "HEAD" | "OPTIONS") {
+            return Outcome::Now(Refused::Draining.into());
+        }
+        // A stream would be ended in a moment; and an EventSource that is refused in another way never comes back.
+        if self.draining && wants_events(head) {
+            let (from, to) = EVENT_SOURCE_RETRY_MS;
+            return Outcome::Now(Response::come_back(Refused::Draining, from + self.id.serial * 97 % (to - from)));
         }
         self.metrics.requests.add(1);
         let Self { id, rules, unix_seconds, .. } = *self;
@@ -130,7 +184,7 @@ impl<S: Service> Handler<S::State> for Glue<'_, S> {
         self.metrics.context_bytes.add(context_bytes as u64);
     }
 
-    fn refused(&mut self, response: &Response, peer: SocketAddr) {
+    fn refused(&mut self, response: &Response, peer: Peer) {
         let Some(refused) = response.refused() else {
             return;
         };
@@ -140,7 +194,7 @@ impl<S: Service> Handler<S::State> for Glue<'_, S> {
         }
     }
 
-    fn violated(&mut self, violation: Violation, peer: SocketAddr) {
+    fn violated(&mut self, violation: Violation, peer: Peer) {
         self.metrics.violations.count(violation as usize);
         if self.log.allows(self.now) {
             log::info!("closed {peer}: {} {}", violation.code(), violation.word());

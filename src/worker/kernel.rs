@@ -32,10 +32,16 @@ pub(crate) trait Kernel {
     fn micros(&mut self) -> u64;
     /// The time of day, in milliseconds since 1970.
     fn unix_ms(&mut self) -> u64;
-    /// Reports a listener's readiness under `token`.
+    /// Reports a listener's readiness under `token`; one that is shared to one of those who wait.
     fn register_listener(&mut self, listener: &Self::Listener, token: u64) -> io::Result<()>;
     /// Reports a socket's readiness, both directions, under `token`, until it is closed.
     fn register(&mut self, socket: &Self::Socket, token: u64) -> io::Result<()>;
+    /// Whether other workers accept from the same listener.
+    fn is_shared(&self, listener: &Self::Listener) -> bool {
+        let _ = listener;
+        false
+    }
+    /// The unspecified address stands for a peer without one.
     fn accept(&mut self, listener: &Self::Listener) -> io::Result<(Self::Socket, SocketAddr)>;
     fn recv(&mut self, socket: &Self::Socket, buffer: &mut [u8]) -> io::Result<usize>;
     fn send(&mut self, socket: &Self::Socket, bytes: &[u8]) -> io::Result<usize>;
@@ -97,12 +103,19 @@ impl Kernel for Machine {
     }
 
     fn register_listener(&mut self, listener: &Listener, token: u64) -> io::Result<()> {
+        if listener.is_shared() {
+            return sys::watch_exclusively(&self.poll, listener, token);
+        }
         self.poll.registry().register(&mut SourceFd(&listener.as_raw_fd()), Token(token as usize), Interest::READABLE)
     }
 
     fn register(&mut self, socket: &Socket, token: u64) -> io::Result<()> {
         let both = Interest::READABLE | Interest::WRITABLE;
         self.poll.registry().register(&mut SourceFd(&socket.as_raw_fd()), Token(token as usize), both)
+    }
+
+    fn is_shared(&self, listener: &Listener) -> bool {
+        listener.is_shared()
     }
 
     fn accept(&mut self, listener: &Listener) -> io::Result<(Socket, SocketAddr)> {

@@ -4,6 +4,7 @@ use super::memory::Budget;
 use super::sources::Sources;
 use super::table::Live;
 use super::topics::{Asker, TopicMail};
+use crate::config::Drain;
 use crate::conn::Opening;
 use crate::http::Response;
 use crate::mem::{Mailbox, Permits};
@@ -15,8 +16,7 @@ use crate::service::{ConnId, Join, Parcel, Question};
 use crate::sys::Wake;
 use crate::topic::{Publication, TopicName};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 /// One request to a worker.
 #[derive(Debug)]
@@ -38,8 +38,10 @@ pub(crate) enum Envelope<T> {
     Tell { id: ConnId, tag: u64, answer: Box<Answered> },
     /// Give memory back: reset the connections that hold more than this.
     Shed { bound: usize },
-    /// Stop accepting and close everybody, spread over this long; then end.
-    Drain { over: Duration },
+    /// Another worker leaves who waits at that listener, which all of them share, to this one.
+    Accept { listener: usize },
+    /// Stop accepting and close everybody; then end.
+    Drain(Drain),
     /// End at once.
     Abort,
 }
@@ -71,6 +73,8 @@ pub(crate) struct Shared<T> {
     /// Connections of all workers: the one number that they count together, so that the limit is exact.
     connections: AtomicUsize,
     connections_max: usize,
+    /// It has been told to end: nobody should be sent here any more.
+    pub(crate) leaving: AtomicBool,
     /// Connections by source address, if these are limited.
     pub(super) sources: Option<Arc<Sources>>,
     /// Connections a second that all workers together may accept, if these are limited.
@@ -94,6 +98,7 @@ impl<T> Shared<T> {
             ports,
             connections: AtomicUsize::new(0),
             connections_max,
+            leaving: AtomicBool::new(false),
             sources: None,
             accept_rate: None,
             sweeps,

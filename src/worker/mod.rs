@@ -17,8 +17,10 @@
 
 mod accept;
 mod ages;
+mod aging;
 #[cfg(feature = "centrifugo")]
 mod calls;
+mod drain;
 mod drive;
 mod errands;
 mod expiry;
@@ -43,6 +45,7 @@ pub(crate) use table::Live;
 pub(crate) use topics::{Asker, Then};
 
 use crate::config::Rules;
+use crate::conn::Peer;
 use crate::error::End;
 use crate::http::{Date, Origins, imf_fixdate};
 use crate::limits::{
@@ -56,6 +59,8 @@ use crate::time::Millis;
 use crate::topic::{Author, Retention, Topics};
 use accept::{Accepting, Pace};
 use ages::Ages;
+use aging::Aging;
+use drain::Leaving;
 use drive::Corked;
 use expiry::Expiries;
 use fanout::{Joined, Permit};
@@ -66,7 +71,7 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 use subscriptions::Held;
-use sweep::{Drain, Tick};
+use sweep::Tick;
 use table::Table;
 use throttle::Throttle;
 use topics::{Asked, Poll};
@@ -91,6 +96,7 @@ pub(crate) struct Setup<T> {
     pub(crate) slots: usize,
     pub(crate) rules: Rules,
     pub(crate) tick_interval: Option<Duration>,
+    pub(crate) connection_age_max: Option<Duration>,
     pub(crate) seed: u64,
     pub(crate) origins: Arc<Origins>,
     pub(crate) retention: Retention,
@@ -150,8 +156,12 @@ pub(crate) struct Worker<S: Service, K: Kernel> {
     memory_looked: Millis,
     accepting: Accepting<K::Listener>,
     ages: Ages,
+    aging: Option<Aging>,
+    /// The proxies through which requests come of which each names its client: who is really on the other side, by slot,
+    /// while there may be another request.
+    hops: HashMap<u32, Peer>,
     tick: Option<Tick>,
-    drain: Option<Drain>,
+    drain: Option<Leaving>,
     aborted: bool,
     log: LogBudget,
     /// Whose pages may talk to this server.
@@ -212,6 +222,8 @@ impl<S: Service, K: Kernel> Worker<S, K> {
             memory_looked: now,
             accepting: Accepting::new(listeners, pace),
             ages: Ages::default(),
+            aging: setup.connection_age_max.map(|most| Aging::new(most, now)),
+            hops: HashMap::new(),
             tick: setup.tick_interval.map(|interval| Tick::new(interval, now)),
             drain: None,
             aborted: false,
@@ -305,7 +317,8 @@ impl<S: Service, K: Kernel> Worker<S, K> {
             self.output = Vec::new();
         }
         self.note_turn(began_us);
-        Ok(!self.aborted && (self.drain.is_none() || self.table.len() > 0))
+        let is_over = self.drain.as_ref().is_some_and(Leaving::is_deaf) && self.table.len() == 0;
+        Ok(!self.aborted && !is_over)
     }
 
     /// What others may see of the worker once a turn is over.
@@ -333,10 +346,11 @@ impl<S: Service, K: Kernel> Worker<S, K> {
         }
         let timer = self.wheel.next().map(|tick| tick.starts_at(self.now));
         let tick = self.tick.as_ref().map(Tick::next);
-        let drain = self.drain.as_ref().map(|drain| drain.next(self.table.high()));
+        let drain = self.drain.as_ref().map(|leaving| leaving.next(self.table.high(), self.now));
+        let aging = self.aging.as_ref().map(Aging::next);
         let expiry = (!self.topics.is_empty()).then_some(self.expiry);
         let others = [self.accepting.next(), self.throttle.next(), self.memory_look(), self.next_expiry()];
-        [timer, tick, drain, expiry].into_iter().chain(others).flatten().min().map(|next| next.since(self.now))
+        [timer, tick, drain, aging, expiry].into_iter().chain(others).flatten().min().map(|next| next.since(self.now))
     }
 
     fn port(&self) -> &Port<S::State> {
@@ -372,7 +386,8 @@ impl<S: Service, K: Kernel> Worker<S, K> {
                 #[cfg(feature = "centrifugo")]
                 Envelope::Tell { id, tag, answer } => self.tell(id, tag, Ok(*answer)),
                 Envelope::Shed { bound } => self.shed_memory(bound),
-                Envelope::Drain { over } => self.begin_drain(over),
+                Envelope::Accept { listener } => self.accepting.ready(listener),
+                Envelope::Drain(drain) => self.begin_drain(drain),
                 Envelope::Abort => return self.abort_all(),
             }
         }

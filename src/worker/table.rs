@@ -125,7 +125,7 @@ pub(super) struct Table<T, S> {
     /// One more than the highest slot ever used.
     high: u32,
     slots: usize,
-    /// Where connections that count are counted by their address, too.
+    /// Where connections are counted by their address, too.
     sources: Option<Arc<Sources>>,
     /// How many are in it without a place.
     refusals: usize,
@@ -243,8 +243,10 @@ impl<T, S> Table<T, S> {
         self.live.set(slot, 0);
         let entry = self.slab.remove(slot as usize);
         self.refusals -= usize::from(!entry.counts());
-        if let Some(sources) = self.sources.as_ref().filter(|_| entry.counts()) {
-            sources.leave(entry.conn.peer().ip());
+        if let Some((sources, ip)) =
+            self.sources.as_ref().zip(entry.conn.peer().ip()).filter(|_| entry.conn.is_counted())
+        {
+            sources.leave(ip);
         }
         assert!(!entry.is_armed(), "a freed slot left its timer behind");
         debug_assert!(entry.topic == NO_TOPIC && !self.more.contains_key(&slot));

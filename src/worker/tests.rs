@@ -2,8 +2,10 @@
 
 #[cfg(feature = "centrifugo")]
 mod emulation;
+mod ends;
 mod limits;
 mod polls;
+mod proxies;
 
 use super::*;
 use crate::config::Config;
@@ -195,6 +197,7 @@ impl<S: Service> Stage<S> {
             slots: 16,
             rules,
             tick_interval: None,
+            connection_age_max: None,
             seed: 1,
             origins: Arc::default(),
             retention: Retention::uniform(Limits { messages: 1000, bytes: 1 << 20, age_ms: 600_000 }, 86_400_000, 100),
@@ -295,7 +298,9 @@ fn a_drain_does_not_leave_anybody_waiting_for_the_accept_rate() {
     let clients: Vec<_> = (0..12).map(|_| stage.client()).collect();
     stage.turn();
     assert_eq!(served(&clients), 1);
-    stage.worker.begin_drain(Duration::from_secs(1));
+    stage.worker.begin_drain(Duration::from_secs(1).into());
+    stage.turn();
+    stage.turn();
     assert_eq!(served(&clients), 12);
 }
 

@@ -3,7 +3,7 @@
 use super::errands::{Gathering, Share};
 use super::{Envelope, Kernel, Worker};
 use crate::conn::Opening;
-use crate::error::Refused;
+use crate::error::{End, Refused};
 use crate::http::{Field, Response};
 use crate::json::push_string;
 use crate::limits::{EVENT_SOURCE_BUSY_RETRY_MS, EVENT_SOURCE_RETRY_MS};
@@ -162,6 +162,16 @@ impl<S: Service, K: Kernel> Worker<S, K> {
     /// Does what the service wanted for a connection.
     pub(super) fn grant(&mut self, id: ConnId, wish: Wish) {
         match wish {
+            // As for requests (`Glue::request`): nobody is to publish what those who have gone do not hear.
+            Wish::Publish(_, _, tag) if self.drain.as_ref().is_some_and(|leaving| leaving.has_begun(self.now)) => {
+                match tag {
+                    Some(tag) => self.tell(id, tag, Err(Refused::Draining)),
+                    None if self.table.find(id.slot, id.serial).is_some() => {
+                        self.see_off(id.slot, End::GoingAway, false);
+                    }
+                    None => {}
+                }
+            }
             Wish::Publish(name, publication, tag) => {
                 self.ask_home(name, Question::Publish(publication), tag.map_or(Asker::Nobody, |tag| tell(id, tag)));
             }

@@ -47,7 +47,7 @@ impl Throng {
         if !flags.contains("--listen") {
             command.args(["--listen", "127.0.0.1:0"]);
         }
-        Self::run(command, flags.matches("--listen").count().max(1))
+        Self::run(command, flags.matches("--listen ").count().max(1))
     }
 
     /// Until it listens on so many addresses.

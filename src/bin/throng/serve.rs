@@ -5,7 +5,7 @@ use std::error::Error;
 use std::num::NonZeroU32;
 use std::path::PathBuf;
 use throng::{
-    Accept, Answer, ApiKey, Centrifugo, Connection, Decision, Handle, Message, Mounted, Request, Response, Seat,
+    Accept, Answer, ApiKey, Centrifugo, Connection, Decision, Drain, Handle, Message, Mounted, Request, Response, Seat,
     Server, Service, TokenKeys, TopicUrl,
 };
 
@@ -14,7 +14,8 @@ const MORE: &str = "\
 a WebSocket they come to /connection/http_stream or /connection/sse, and what they send to /emulation.
 POST /api/METHOD is Centrifugo's server API, with --api-key-file or http_api.key.
 /topics/NAME is a topic: POST publishes to it; a WebSocket, an EventSource, a long poll (?wait=30) and a poll read it, each
-from ?since=CURSOR where it left off. GET /healthz answers `ok`, GET /metrics Prometheus's text format. Any other path is a
+from ?since=CURSOR where it left off. GET /healthz answers `ok`, GET /readyz too until the server is told
+to end, GET /metrics Prometheus's text format. Any other path is a
 WebSocket that is kept open, and echoed with --echo.
 
   throng serve --echo                                 an echo on 127.0.0.1:8080
@@ -116,10 +117,12 @@ impl Service for Front {
         }
         let response = match (request.path(), request.method()) {
             ("/healthz", "GET" | "HEAD") => Response::new(200).body("text/plain", "ok\n"),
+            ("/readyz", "GET" | "HEAD") if self.handle.is_ready() => Response::new(200).body("text/plain", "ready\n"),
+            ("/readyz", "GET" | "HEAD") => Response::refuse(503, "this server is about to end: send nobody here"),
             ("/metrics", "GET" | "HEAD") => {
                 Response::new(200).body("text/plain; version=0.0.4; charset=utf-8", self.handle.metrics())
             }
-            ("/healthz" | "/metrics", _) => {
+            ("/healthz" | "/readyz" | "/metrics", _) => {
                 Response::refuse(405, "this resource can only be read: use GET").header("Allow", "GET, HEAD")
             }
             (path, _) if path.starts_with("/api/") => Response::refuse(
@@ -166,10 +169,12 @@ fn service(settings: &Settings, seat: &Seat<Mounted<Bare>>) -> Centrifugo<Front>
 /// Serves until a signal.
 pub(crate) fn run(loaded: Loaded) -> Result<(), Box<dyn Error>> {
     let settings = loaded.settings;
-    let (server, drain) = (Server::from(settings.config()), settings.drain);
+    let server = Server::from(settings.config());
+    let drain = Drain { delay: settings.drain_delay, over: settings.drain };
     let running = server.start(move |seat| service(&settings, seat))?;
     let (workers, most) = (running.workers(), running.connections_max());
-    for address in running.addresses() {
+    let paths = running.unix_paths().map(|path| format!("unix:{}", path.display()));
+    for address in running.addresses().iter().map(ToString::to_string).chain(paths) {
         log::info!(
             "throng {} listening on {address} with {workers} workers for up to {most} connections",
             env!("CARGO_PKG_VERSION")

@@ -116,7 +116,9 @@ impl Watch {
             _ if blocked => (link.sent, 0),
             Phase::Idle => (link.sent, link.received), // the requests that waited their turn begin it, too
             Phase::Open | Phase::Pinged => (0, link.received),
-            Phase::Streaming | Phase::Head | Phase::Body | Phase::Deciding | Phase::Waiting => (link.sent, 0),
+            Phase::Streaming | Phase::Preamble | Phase::Head | Phase::Body | Phase::Deciding | Phase::Waiting => {
+                (link.sent, 0)
+            }
             _ => (0, 0),
         };
         let (stage, serial) = ((phase, blocked, sent, received), entry.serial);
@@ -139,7 +141,7 @@ impl Watch {
 fn limit(phase: Phase, rules: &Rules) -> Option<crate::time::Span> {
     use crate::time::Span;
     Some(match phase {
-        Phase::Head | Phase::Body => rules.head_timeout,
+        Phase::Preamble | Phase::Head | Phase::Body => rules.head_timeout,
         Phase::Idle => rules.idle_timeout,
         Phase::Deciding => rules.decision_timeout,
         Phase::Waiting => Span::covering(Duration::from_secs(WAIT_S_MAX)),

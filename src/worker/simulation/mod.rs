@@ -143,6 +143,7 @@ impl World {
                 slots: shape.slots,
                 rules: shape.rules(),
                 tick_interval: shape.ticks.then_some(Duration::from_secs(1)),
+                connection_age_max: None,
                 seed: rng.next(),
                 origins: Arc::default(),
                 retention: Retention::uniform(shape.history, 24 * 60 * 60 * 1000, shape.topics_max),
@@ -390,7 +391,7 @@ impl World {
     fn end(&mut self) {
         if self.shape.drains {
             for worker in 0..self.shape.workers {
-                self.post(worker, Envelope::Drain { over: Duration::from_millis(700) });
+                self.post(worker, Envelope::Drain(Duration::from_millis(700).into()));
             }
             self.calm(60_000);
             assert!(!self.running.contains(&true), "a worker did not end when it was drained");

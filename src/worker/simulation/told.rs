@@ -7,7 +7,7 @@ use crate::service::Close;
 
 /// The service is told that a client has gone of those alone who have.
 pub(super) fn check_close(net: &Net, close: &Close<'_>) {
-    let has_left = net.is_left(usize::from(close.peer.port()));
+    let has_left = net.is_left(usize::from(close.peer.address().map_or(0, |address| address.port())));
     let is_said = matches!(close.end, End::PeerGone | End::PeerReset);
     assert!(!is_said || has_left, "{} is taken to have gone, and has not", close.peer);
 }

@@ -128,7 +128,7 @@ fn no_frame_gets_into_a_stream() {
     site.worker.send_frame(id, b"\x81\x02hi");
     site.pass(10);
     assert_eq!(heard(&stream), "");
-    site.worker.begin_drain(Duration::ZERO);
+    site.worker.begin_drain(Duration::ZERO.into());
     site.pass(10);
     let last = chunk(r#"{"push":{"disconnect":{"code":3001,"reason":"shutdown"}}}"#);
     assert_eq!(heard(&stream), format!("{last}0\r\n\r\n"));

@@ -1,7 +1,7 @@
 //! What can be set, as it is kept, and what several settings make together.
 
 use super::table::{ADDRESS, LISTEN, PORT};
-use super::value::Secret;
+use super::value::{Listen, Mode, Secret};
 use super::{Fault, Loaded};
 use crate::memory;
 use log::LevelFilter;
@@ -17,6 +17,10 @@ pub(crate) struct Settings {
     pub(crate) address: Option<IpAddr>,
     pub(crate) port: Option<u16>,
     pub(crate) echo: bool,
+    /// Where to listen, over address and port.
+    pub(crate) listen: Vec<Listen>,
+    pub(crate) listen_mode: Mode,
+    pub(crate) drain_delay: Duration,
     pub(crate) drain: Duration,
     /// 0: as much as there is. Nothing is set: [`memory::half`].
     pub(crate) memory_max: Option<u64>,
@@ -60,6 +64,9 @@ impl Default for Settings {
             address: None,
             port: None,
             echo: false,
+            listen: Vec::new(),
+            listen_mode: Mode(Config::default().listen_unix_mode),
+            drain_delay: Duration::ZERO,
             drain: Duration::from_secs(5),
             memory_max: None,
             compresses: false,
@@ -89,6 +96,13 @@ impl Settings {
     /// What the server is told: what several settings make together is put together.
     pub(crate) fn config(&self) -> Config {
         let mut config = self.server.clone();
+        for listen in &self.listen {
+            match listen {
+                Listen::Address(address) => config.listen.push(*address),
+                Listen::Unix(path) => config.listen_unix.push(path.clone()),
+            }
+        }
+        config.listen_unix_mode = self.listen_mode.0;
         if self.address.is_some() || self.port.is_some() {
             let (address, port) = (Config::ADDRESS.ip(), Config::ADDRESS.port());
             config.listen.push(SocketAddr::new(self.address.unwrap_or(address), self.port.unwrap_or(port)));
@@ -139,7 +153,7 @@ impl Loaded {
             self.origins.remove(ADDRESS);
             self.origins.remove(PORT);
         } else if address > listen {
-            self.settings.server.listen.clear();
+            self.settings.listen.clear();
             self.origins.remove(LISTEN);
         }
     }

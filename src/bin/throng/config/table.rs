@@ -249,15 +249,33 @@ pub(crate) const SETTINGS: &[Setting<Settings>] = &[
     row("http_stream.enabled", |s| &mut s.http_stream, "Centrifugo's SDKs may fall back to /connection/http_stream."),
     row("sse.enabled", |s| &mut s.sse, "Centrifugo's SDKs may fall back to /connection/sse."),
     row("shutdown.timeout", |s| &mut s.drain,
-        "At SIGTERM or SIGINT everybody is closed with 1001 (Centrifugo's clients with 3001), spread over this time: the longer, the fewer come to the other servers at once. A second signal ends at once.")
+        "At SIGTERM or SIGINT (after throng.drain_delay) everybody is closed with 1001 (Centrifugo's clients with 3001), spread over this time: the longer, the fewer come to the other servers at once. A second signal ends at once.")
         .flag("drain", "TIME"),
     row("log.level", |s| &mut s.log_level,
         "Least important lines to log: off, error, warn, info, debug, trace. debug has a line for each connection that ends.")
         .flag("log-level", "LEVEL"),
     // Ours.
-    server!("throng.listen", listen,
-        "Addresses with ports to listen on, IPv4 and IPv6; port 0 is any free one.")
-        .flag("listen", "ADDR").unset("127.0.0.1:8080, or what http_server has", "[\"0.0.0.0:80\", \"[::]:80\"]").restart(),
+    row("throng.listen", |s| &mut s.listen,
+        "Addresses with ports to listen on, IPv4 and IPv6, port 0 being any free one; and unix:/PATH for a Unix-domain socket: a dead server's is replaced, and ours removed at the end.")
+        .of("listen").flag("listen", "ADDR").unset("127.0.0.1:8080, or what http_server has", "[\"0.0.0.0:80\", \"[::]:80\"]").restart(),
+    row("throng.listen_mode", |s| &mut s.listen_mode,
+        "Permissions of Unix-domain sockets: whoever may write may connect.")
+        .of("listen_unix_mode").flag("listen-mode", "MODE").restart(),
+    row("throng.proxy.trusted", |s| &mut s.server.proxies.trusted,
+        "Proxies that are believed when they say whose connection they bring: networks, addresses, and unix for whoever comes through the Unix-domain socket. Name no more than them: anybody in it can pretend to be anybody.")
+        .of("proxies.trusted").flag("proxy-trusted", "NET").unset("nobody", "[\"10.0.0.0/8\", \"unix\"]"),
+    row("throng.proxy.protocol", |s| &mut s.server.proxies.protocol,
+        "They begin each connection with a PROXY header, version 1 or 2; one of them that does not is refused (400), health checks too.")
+        .of("proxies.protocol").switch("proxy-protocol"),
+    row("throng.proxy.header", |s| &mut s.server.proxies.header,
+        "They name the client in this header of each request: X-Forwarded-For, where the rightmost address counts that is not trusted, or Forwarded (RFC 7239). The other one is ignored.")
+        .of("proxies.header").flag("proxy-header", "NAME").unset("none", "\"X-Forwarded-For\""),
+    row("throng.drain_delay", |s| &mut s.drain_delay,
+        "At SIGTERM or SIGINT /readyz turns off at once, and for this long the server serves as ever: a load balancer takes as long to notice. Then shutdown.timeout begins.")
+        .flag("drain-delay", "TIME"),
+    server!("throng.max_connection_age", connection_age_max,
+        "A connection is closed when it has been there for so long, up to a tenth earlier so that those who came together do not go together (1001, Centrifugo's clients 3011): clients spread over the servers that there are by then.")
+        .flag("max-connection-age", "TIME").zero_is("any age", "\"24h\"").restart(),
     server!("throng.workers", workers,
         "Threads, each with its own event loop and, unless throng.shared_fds, its own descriptor table. More than cores are for more connections than the tables of fewer hold, and slow each other down.")
         .flag("workers", "N").unset("one per core, more where client.connection_limit needs them", "2").restart(),
@@ -269,7 +287,7 @@ pub(crate) const SETTINGS: &[Setting<Settings>] = &[
     row("throng.echo", |s| &mut s.echo,
         "Send every message of a WebSocket at a path of its own back to its sender.").switch("echo"),
     server!("throng.max_connections_per_address", connections_per_address_max,
-        "Most connections of one source address, IPv6 by its /64; the next one gets a 429. Not behind a proxy, where all clients have its address. 16 bytes for each connection that there may be, from the start. Switched on and off by a restart alone.")
+        "Most connections of one source address, IPv6 by its /64; the next one gets a 429. Behind a proxy clients have an address of their own only with throng.proxy. 16 bytes for each connection that there may be, from the start. Switched on and off by a restart alone.")
         .flag("max-connections-per-address", "N").zero_is("no limit of its own", "100"),
     server!("throng.accept_rate", accept_rate,
         "Most connections accepted in a second, and as many at once after a rest; those beyond wait in the kernel.")
@@ -434,6 +452,8 @@ mod tests {
         (config.ping_interval, config.pong_timeout) = (Duration::ZERO, Duration::ZERO);
         (config.head_timeout, config.idle_timeout) = (Duration::ZERO, Duration::ZERO);
         (config.close_timeout, config.write_timeout) = (Duration::ZERO, Duration::ZERO);
+        config.connection_age_max = Some(Duration::ZERO);
+        config.proxies.protocol = true;
         config.origins = vec!["https://a.example".to_owned(), "b.example".to_owned()];
         config.compression = Some(throng::Compression::default().level(0).context(1));
         let forced = TopicRules { force_recovery: true, ..TopicRules::default() };
@@ -455,9 +475,11 @@ mod tests {
             "throng.compression_context",
             "throng.head_timeout",
             "throng.idle_timeout",
+            "throng.max_connection_age",
             "throng.max_connections_per_address",
             "throng.ping_interval",
             "throng.pong_timeout",
+            "throng.proxy.protocol",
             "throng.workers",
             "throng.write_timeout",
             "websocket.compression_level",

@@ -1,10 +1,12 @@
 //! The kinds of values that settings have: how each is read, from a file or from a text, and how it is shown.
 
 use log::LevelFilter;
-use std::fmt::Write;
+use std::fmt::{self, Write};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+use std::str::FromStr;
 use std::time::Duration;
-use throng::SlowReaders;
+use throng::{ForwardedHeader, Network, SlowReaders};
 
 /// What somebody wrote for a setting.
 #[derive(Clone, Debug)]
@@ -297,21 +299,92 @@ impl Value for Vec<String> {
     }
 }
 
-impl Value for Vec<SocketAddr> {
+/// Where to listen: an address, or the path of a Unix-domain socket.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Listen {
+    Address(SocketAddr),
+    Unix(PathBuf),
+}
+
+impl fmt::Display for Listen {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Address(address) => address.fmt(f),
+            Self::Unix(path) => write!(f, "unix:{}", path.display()),
+        }
+    }
+}
+
+impl FromStr for Listen {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text.strip_prefix("unix:") {
+            // Where it is must not depend on where the server was started.
+            Some(path) if path.starts_with('/') => Ok(Self::Unix(path.into())),
+            Some(_) => Err("unix: and a whole path, such as unix:/run/throng/throng.sock".to_owned()),
+            None => text.parse().map(Self::Address).map_err(|_| {
+                "an address and a port, such as 127.0.0.1:8080 or [::]:80, or unix:/run/throng/throng.sock".to_owned()
+            }),
+        }
+    }
+}
+
+/// A list of what is written as strings, of one kind.
+macro_rules! lists {
+    ($($type:ty),*) => {$(
+        impl Value for Vec<$type> {
+            fn set(&mut self, given: &Given<'_>) -> Result<(), String> {
+                *self = list(given, |one| {
+                    let text = text(one).map_err(|_| "a list of strings".to_owned())?;
+                    text.parse::<$type>().map_err(|error| error.to_string())
+                })?;
+                Ok(())
+            }
+
+            fn show(&self) -> Option<String> {
+                (!self.is_empty()).then(|| show_list(self.iter().map(ToString::to_string)))
+            }
+
+            fn is_list(&self) -> bool {
+                true
+            }
+        }
+    )*};
+}
+
+lists!(Listen, Network);
+
+impl Value for Option<ForwardedHeader> {
     fn set(&mut self, given: &Given<'_>) -> Result<(), String> {
-        *self = list(given, |one| {
-            let text = text(one).map_err(|_| "a list of strings".to_owned())?;
-            text.parse().map_err(|_| "an address and a port, such as 127.0.0.1:8080 or [::]:80".to_owned())
-        })?;
+        *self = Some(text(given)?.parse().map_err(|_| "X-Forwarded-For or Forwarded".to_owned())?);
         Ok(())
     }
 
     fn show(&self) -> Option<String> {
-        (!self.is_empty()).then(|| show_list(self.iter().map(ToString::to_string)))
+        self.map(|header| quoted(header.name()))
     }
 
-    fn is_list(&self) -> bool {
-        true
+    fn unset(&mut self) {
+        *self = None;
+    }
+}
+
+/// A file's permissions, in octal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Mode(pub(crate) u32);
+
+impl Value for Mode {
+    fn set(&mut self, given: &Given<'_>) -> Result<(), String> {
+        let wanted = || "a file's permissions in octal, in a string, such as \"0660\"".to_owned();
+        let text = text(given).map_err(|_| wanted())?;
+        let mode = u32::from_str_radix(text, 8).ok().filter(|&mode| mode <= 0o777 && !text.starts_with('+'));
+        *self = Self(mode.ok_or_else(wanted)?);
+        Ok(())
+    }
+
+    fn show(&self) -> Option<String> {
+        Some(quoted(&format!("{:04o}", self.0)))
     }
 }
 
@@ -415,6 +488,30 @@ mod tests {
             Ok(Some(r#"["https://a.example", "https://b.example", "https://c.example"]"#.to_owned()))
         );
         assert_eq!(set(&mut String::new(), "a \"b\"\\\n"), Ok(Some(r#""a \"b\"\\\u000A""#.to_owned())));
+    }
+
+    #[test]
+    fn where_to_listen_is_an_address_or_a_path() {
+        let mut all = Vec::<Listen>::new();
+        all.set(&Given::Raw("127.0.0.1:80,unix:/run/a b/s [::]:8080")).unwrap_err();
+        all.set(&Given::List(vec![Given::Text("[::]:80"), Given::Text("unix:/run/a b/s")])).unwrap();
+        assert_eq!(all.show().as_deref(), Some(r#"["[::]:80", "unix:/run/a b/s"]"#));
+        for bad in ["unix:", "unix:s", "/run/s", "localhost:80", "127.0.0.1"] {
+            assert!(all.set(&Given::Raw(bad)).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn permissions_are_octal() {
+        let mut mode = Mode(0);
+        for (text, shown) in [("0660", "\"0660\""), ("600", "\"0600\""), ("0", "\"0000\"")] {
+            mode.set(&Given::Text(text)).unwrap();
+            assert_eq!(mode.show().as_deref(), Some(shown));
+        }
+        for bad in ["", "0o660", "rw", "1000", "+660", "680"] {
+            assert!(mode.set(&Given::Text(bad)).is_err(), "{bad}");
+        }
+        assert!(mode.set(&Given::Number(660)).is_err(), "it would be decimal");
     }
 
     #[test]
