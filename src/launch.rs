@@ -152,10 +152,7 @@ where
 
     /// What each worker keeps of topics.
     fn retention(&self) -> Retention {
-        Retention {
-            rules: Arc::clone(&self.rules.topics),
-            homes_max: self.config.topics_max.div_ceil(self.plan.workers),
-        }
+        Retention::of_worker(&self.rules.topics, self.config.topics_max, self.plan.workers)
     }
 
     /// Everything that a worker opens, in its own table.

@@ -17,11 +17,13 @@ use crate::worker::{Asker, Budget, Envelope, Live, Port, Shared, Sources, Then};
 use std::hash::RandomState;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 use std::{fmt, io};
+
+mod reload;
 
 /// A server to be started. Each method is a setting; what is not set has the default it names.
 ///
@@ -342,6 +344,7 @@ impl Server {
         let sources = per_address.map(|most| Sources::new(most, plan.connections_max, RandomState::new()));
         let shared = Shared::new(ports, plan.connections_max, (cores - 1).max(1), budget);
         let shared = Arc::new(shared.accepting(sources, self.config.accept_rate));
+        *shared.told.lock().unwrap_or_else(PoisonError::into_inner) = self.config.clone();
         let locals = self.config.bind_unix()?;
         let files: Vec<SocketFile> = locals.iter().map(LocalListener::file).collect();
         let launch = Launch {
@@ -482,12 +485,41 @@ impl<T: Send + 'static> Running<T> {
     /// As [`wait`](Self::wait).
     pub fn run_until_signal(self, drain: impl Into<Drain>) -> io::Result<()> {
         let drain = drain.into();
-        let ending = [sys::SIGINT, sys::SIGTERM];
-        let _blocked = sys::block_signals(&ending)?;
-        let handle = self.handle();
+        self.run(&[sys::SIGINT, sys::SIGTERM], drain, move || drain)
+    }
+
+    /// The same. At each SIGHUP `reload` is called, on a thread of its own: it may give the server other settings
+    /// ([`Handle::reconfigure`]), and says how the server is drained in the end.
+    ///
+    /// # Errors
+    ///
+    /// As [`wait`](Self::wait).
+    pub fn run_until_signal_reloading(
+        self,
+        drain: impl Into<Drain>,
+        reload: impl FnMut() -> Drain + Send + 'static,
+    ) -> io::Result<()> {
+        self.run(&[sys::SIGINT, sys::SIGTERM, sys::SIGHUP], drain.into(), reload)
+    }
+
+    fn run(
+        self,
+        signals: &[i32],
+        mut drain: Drain,
+        mut reload: impl FnMut() -> Drain + Send + 'static,
+    ) -> io::Result<()> {
+        let _blocked = sys::block_signals(signals)?;
+        let (handle, signals) = (self.handle(), signals.to_vec());
         // Never joined: it sleeps in sigwait for as long as the process lives.
         std::thread::Builder::new().name("signals".into()).spawn(move || {
-            while sys::wait_signal(&ending).is_err() {}
+            let ending = [sys::SIGINT, sys::SIGTERM];
+            loop {
+                match sys::wait_signal(&signals) {
+                    Ok(sys::SIGHUP) => drain = reload(),
+                    Ok(_) => break,
+                    Err(_) => {}
+                }
+            }
             let (connections, Drain { delay, over }) = (handle.connections(), drain);
             log::info!(
                 "told to stop: not ready any more; in {delay:?} closing {connections} connections within {over:?}"

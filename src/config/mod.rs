@@ -275,6 +275,32 @@ impl Config {
         faults
     }
 
+    /// Leaves what a running server keeps as it was told before: which fields those are, of those that differ.
+    pub(crate) fn keep_of(&mut self, running: &Self) -> Vec<&'static str> {
+        let mut kept = Vec::new();
+        if self.listen.is_empty() && self.listen_unix.is_empty() {
+            self.listen.push(Self::ADDRESS);
+        }
+        macro_rules! keep {
+            ($($field:ident)*) => {$(
+                if self.$field != running.$field {
+                    self.$field = running.$field.clone();
+                    kept.push(stringify!($field));
+                }
+            )*};
+        }
+        keep!(listen listen_unix listen_unix_mode workers connections_max connection_age_max tick_interval backlog shared_descriptors pin);
+        if self.connections_per_address_max.is_some() != running.connections_per_address_max.is_some() {
+            self.connections_per_address_max = running.connections_per_address_max;
+            kept.push("connections_per_address_max");
+        }
+        if self.memory.is_some() != running.memory.is_some() {
+            self.memory = running.memory;
+            kept.push("memory");
+        }
+        kept
+    }
+
     fn check_sizes(&self, faults: &mut Vec<ConfigError>) {
         let mut fault = |field: &'static str, text: String| faults.push(ConfigError::new(field, text));
         if self.message_bytes_max > MESSAGE_BYTES_CEILING {

@@ -263,6 +263,25 @@ impl<S> Centrifugo<S> {
         self
     }
 
+    /// Takes over the settings of another, and the service beside it. Sessions stay, with the rights that they were given,
+    /// and so do those who answer calls; from here on they go by the new settings.
+    ///
+    /// ```
+    /// # use throng::{Centrifugo, Handle, Mounted, Service};
+    /// # fn example<S: Service + Clone + Send + Sync>(handle: &Handle<Mounted<S::State>>, mine: S) {
+    /// handle.update_services(move |service: &mut Centrifugo<S>| {
+    ///     service.reconfigure(Centrifugo::new(mine.clone()).api_key("another key"));
+    /// });
+    /// # }
+    /// ```
+    pub fn reconfigure(&mut self, with: Self) {
+        let Self { inner, rules, access, served, .. } = with;
+        let Rules { takes_calls, takes_messages, .. } = self.rules;
+        // The topics and the time are taken from the worker at each call.
+        self.rules = Rules { takes_calls, takes_messages, topics: Arc::clone(&self.rules.topics), ..rules };
+        (self.inner, self.access, self.served) = (inner, access, served);
+    }
+
     /// The same with ids that are no surprise.
     #[cfg(any(test, fuzzing))]
     pub(crate) fn seeded(inner: S, seed: u64) -> Self {

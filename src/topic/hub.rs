@@ -13,6 +13,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 mod passing;
+mod refit;
 mod survey;
 
 pub(crate) use passing::Passed;
@@ -28,6 +29,11 @@ pub(crate) struct Retention {
 }
 
 impl Retention {
+    /// A worker's share of so many topics.
+    pub(crate) fn of_worker(rules: &Arc<RuleSet>, topics_max: usize, workers: usize) -> Self {
+        Self { rules: Arc::clone(rules), homes_max: topics_max.div_ceil(workers) }
+    }
+
     /// The same for every topic.
     #[cfg(any(test, fuzzing))]
     pub(crate) fn uniform(log: Limits, meta_ttl_ms: u64, homes_max: usize) -> Self {
@@ -117,6 +123,8 @@ struct Home {
     members: Members,
     /// When somebody last read or wrote.
     touched_ms: u64,
+    /// Which rules it keeps to.
+    ruled: u32,
 }
 
 impl Home {
@@ -168,12 +176,16 @@ pub(crate) struct Local {
     since_ms: u64,
     /// What goes past the log.
     passing: Option<Box<Passing>>,
+    /// Which rules its copy keeps to.
+    ruled: u32,
 }
 
 /// All topics of a worker.
 #[derive(Debug)]
 pub(crate) struct Topics {
     retention: Retention,
+    /// Counts them.
+    ruling: u32,
     homes: HashMap<TopicName, Home>,
     /// All homes in turn: each is looked at now and then, so that what has expired leaves.
     round: VecDeque<TopicName>,
@@ -197,6 +209,7 @@ impl Topics {
     pub(crate) fn new(retention: Retention) -> Self {
         Self {
             retention,
+            ruling: 0,
             homes: HashMap::new(),
             round: VecDeque::new(),
             locals: Slab::new(),
@@ -221,6 +234,7 @@ impl Topics {
         for _ in 0..(self.homes.len() / 64 + 1).min(EXPIRY_LOOKS_MAX) {
             let Some(name) = self.round.pop_front() else { break };
             let Some(home) = self.homes.get_mut(&name) else { continue };
+            home.follow(self.ruling, &self.retention, &name);
             let quiet_ms = now_ms.saturating_sub(home.touched_ms);
             if home.is_idle(now_ms) && quiet_ms >= self.retention.meta_ttl_ms(&name) {
                 self.homes.remove(&name);
@@ -229,8 +243,9 @@ impl Topics {
             }
         }
         for _ in 0..(self.locals.len() / 64 + 1).min(EXPIRY_LOOKS_MAX) {
-            if let Some(copy) = self.locals.get_mut(self.look).and_then(|local| local.copy.as_mut()) {
-                copy.trim(now_ms);
+            if let Some(local) = self.locals.get_mut(self.look) {
+                local.follow(self.ruling, &self.retention);
+                local.copy.iter_mut().for_each(|copy| copy.trim(now_ms));
             }
             self.look = if self.look < self.locals.capacity() { self.look + 1 } else { 0 };
         }
@@ -257,11 +272,13 @@ impl Topics {
                 keys: Keys::default(),
                 members: Members::default(),
                 touched_ms: now_ms,
+                ruled: self.ruling,
             };
             self.homes.insert(name.clone(), home);
             self.round.push_back(name.clone());
         }
         let home = self.homes.get_mut(name).ok_or(Full)?;
+        home.follow(self.ruling, &self.retention, name);
         home.touched_ms = now_ms;
         Ok(home)
     }
@@ -405,6 +422,7 @@ impl Topics {
                 left: 0,
                 since_ms: 0,
                 passing: None,
+                ruled: self.ruling,
             }) as u32
         });
         self.locals[topic as usize].asked += 1;
@@ -446,6 +464,8 @@ impl Topics {
         if (message.cursor.epoch, message.cursor.offset) != (head.epoch, head.offset + 1) {
             return; // from before the copy began
         }
+        local.follow(self.ruling, &self.retention);
+        let Some(copy) = &mut local.copy else { return };
         copy.trim(now_ms);
         copy.push(Arc::clone(message));
         if local.left == 0 && !local.subscribers.is_empty() {

@@ -132,11 +132,25 @@ impl Run {
         if let Some(kept) = &self.kept {
             kept.add(1, size);
         }
+        self.fit();
+    }
+
+    /// Drops what is too much.
+    fn fit(&mut self) {
         let Limits { messages, bytes, .. } = self.limits.kept();
         let messages = if planted(Bug::KeptTooFew) { messages.div_ceil(2) } else { messages };
         while self.entries.len() > messages || (self.bytes > bytes && self.entries.len() > 1) {
             self.pop();
         }
+    }
+
+    /// Other bounds from here on. What was published while there was no history does not become history.
+    fn limit(&mut self, limits: Limits) {
+        if limits.has_history() && !self.limits.has_history() {
+            self.removed = self.head();
+        }
+        self.limits = limits;
+        self.fit();
     }
 
     /// Trims by age. Oldest first: after a clock was set back, a message waits for those before it.
@@ -235,6 +249,11 @@ impl Log {
         self.run.trim(now_ms);
     }
 
+    /// Other bounds from here on. What was published while there was no history does not become history.
+    pub(crate) fn limit(&mut self, limits: Limits) {
+        self.run.limit(limits);
+    }
+
     /// Drops the older half of what is kept, unless that is little: how many bytes.
     pub(crate) fn shrink(&mut self) -> usize {
         self.run.shrink()
@@ -317,6 +336,11 @@ impl Copy {
     /// Drops what is too old.
     pub(crate) fn trim(&mut self, now_ms: u64) {
         self.run.trim(now_ms);
+    }
+
+    /// As [`Log::limit`].
+    pub(crate) fn limit(&mut self, limits: Limits) {
+        self.run.limit(limits);
     }
 
     /// As [`Log::shrink`].

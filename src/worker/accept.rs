@@ -68,6 +68,12 @@ impl<L> Accepting<L> {
         Self { listeners, first: 0, paused_until: None, pace }
     }
 
+    /// Another pace from here on.
+    pub(super) fn limit(&mut self, pace: Option<Pace>) {
+        // Whoever waits for the old one does not any more; if it is for something else, that is found out again.
+        (self.pace, self.paused_until) = (pace, None);
+    }
+
     pub(super) fn count(&self) -> usize {
         self.listeners.len()
     }

@@ -1,10 +1,11 @@
 //! What other threads may ask of a worker.
 
 use super::memory::Budget;
+use super::reload::{Reload, Update};
 use super::sources::Sources;
 use super::table::Live;
 use super::topics::{Asker, TopicMail};
-use crate::config::Drain;
+use crate::config::{Config, Drain};
 use crate::conn::Opening;
 use crate::http::Response;
 use crate::mem::{Mailbox, Permits};
@@ -15,8 +16,8 @@ use crate::service::Answered;
 use crate::service::{ConnId, Join, Parcel, Question};
 use crate::sys::Wake;
 use crate::topic::{Publication, TopicName};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 
 /// One request to a worker.
 #[derive(Debug)]
@@ -36,6 +37,10 @@ pub(crate) enum Envelope<T> {
     /// The service is to be told, as of an answer.
     #[cfg(feature = "centrifugo")]
     Tell { id: ConnId, tag: u64, answer: Box<Answered> },
+    /// Other settings from here on.
+    Reload(Arc<Reload>),
+    /// The service has other settings.
+    Update(Update),
     /// Give memory back: reset the connections that hold more than this.
     Shed { bound: usize },
     /// Another worker leaves who waits at that listener, which all of them share, to this one.
@@ -83,6 +88,8 @@ pub(crate) struct Shared<T> {
     pub(super) sweeps: Option<Permits>,
     /// How much memory there is for all, if that is limited.
     pub(super) budget: Option<Budget>,
+    /// What the server was told, for those who tell it something else.
+    pub(crate) told: Mutex<Config>,
 }
 
 impl<T> Shared<T> {
@@ -103,6 +110,7 @@ impl<T> Shared<T> {
             accept_rate: None,
             sweeps,
             budget,
+            told: Mutex::default(),
         }
     }
 

@@ -17,13 +17,14 @@ use std::time::Duration;
 /// The budget, as all workers see it.
 #[derive(Debug)]
 pub(crate) struct Budget {
-    memory: Memory,
+    used: fn() -> u64,
+    bytes_max: AtomicU64,
     /// When somebody looked.
     looked_ms: AtomicU64,
     /// Who holds more than this is reset; `ROOM`: nobody is.
     bound: AtomicUsize,
     /// Where the bound starts: the most that one connection holds.
-    largest: usize,
+    largest: AtomicUsize,
 }
 
 /// The bound while there is room.
@@ -31,13 +32,27 @@ const ROOM: usize = usize::MAX;
 
 impl Budget {
     pub(crate) fn new(memory: Memory, largest: usize) -> Self {
-        let largest = largest.next_power_of_two().max(SHED_BYTES_MIN);
-        Self { memory, looked_ms: AtomicU64::new(0), bound: AtomicUsize::new(ROOM), largest }
+        let Memory { bytes_max, used } = memory;
+        let budget = Self {
+            used,
+            bytes_max: AtomicU64::new(0),
+            looked_ms: AtomicU64::new(0),
+            bound: AtomicUsize::new(ROOM),
+            largest: AtomicUsize::new(0),
+        };
+        budget.limit(bytes_max, largest);
+        budget
+    }
+
+    /// Another budget from here on.
+    pub(crate) fn limit(&self, bytes_max: u64, largest: usize) {
+        self.bytes_max.store(bytes_max, Ordering::Relaxed);
+        self.largest.store(largest.next_power_of_two().max(SHED_BYTES_MIN), Ordering::Relaxed);
     }
 
     /// What is in use, and what may be.
     pub(super) fn used(&self) -> (u64, u64) {
-        ((self.memory.used)(), self.memory.bytes_max)
+        ((self.used)(), self.bytes_max.load(Ordering::Relaxed))
     }
 
     /// Whether there is no room for anybody else.
@@ -53,8 +68,8 @@ impl Budget {
         if !is_time || !mine() {
             return None;
         }
-        let used = (self.memory.used)();
-        if used <= self.memory.bytes_max {
+        let (used, max) = self.used();
+        if used <= max {
             if self.bound.swap(ROOM, Ordering::Relaxed) != ROOM {
                 log::info!("memory: {used} bytes are in use, within the budget again");
             }
@@ -62,11 +77,10 @@ impl Budget {
         }
         let bound = match self.bound.load(Ordering::Relaxed) {
             ROOM => {
-                let max = self.memory.bytes_max;
                 log::warn!(
                     "memory: {used} bytes are in use, {max} may be: refusing connections, resetting those that hold most"
                 );
-                self.largest / 2
+                self.largest.load(Ordering::Relaxed) / 2
             }
             bound => (bound / 2).max(SHED_BYTES_MIN),
         };

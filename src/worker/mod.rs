@@ -30,6 +30,7 @@ mod kernel;
 mod mail;
 mod memory;
 mod parcels;
+mod reload;
 mod sources;
 mod subscriptions;
 mod sweep;
@@ -40,6 +41,7 @@ mod topics;
 pub(crate) use kernel::{Kernel, Machine};
 pub(crate) use mail::{Envelope, Port, Shared};
 pub(crate) use memory::Budget;
+pub(crate) use reload::{Reload, Update};
 pub(crate) use sources::Sources;
 pub(crate) use table::Live;
 pub(crate) use topics::{Asker, Then};
@@ -385,6 +387,8 @@ impl<S: Service, K: Kernel> Worker<S, K> {
                 Envelope::Topic(mail) => self.topic_mail_came(*mail),
                 #[cfg(feature = "centrifugo")]
                 Envelope::Tell { id, tag, answer } => self.tell(id, tag, Ok(*answer)),
+                Envelope::Reload(told) => self.reload(&told),
+                Envelope::Update(update) => self.update(&update),
                 Envelope::Shed { bound } => self.shed_memory(bound),
                 Envelope::Accept { listener } => self.accepting.ready(listener),
                 Envelope::Drain(drain) => self.begin_drain(drain),

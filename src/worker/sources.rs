@@ -16,7 +16,7 @@ use std::sync::atomic::{AtomicU16, Ordering};
 #[derive(Debug)]
 pub(crate) struct Sources {
     counters: Box<[AtomicU16]>,
-    most: u16,
+    most: AtomicU16,
     key: RandomState,
 }
 
@@ -43,7 +43,16 @@ impl Sources {
     pub(crate) fn new(most: u16, connections_max: usize, key: RandomState) -> Self {
         let counters =
             connections_max.saturating_mul(SOURCE_COUNTERS_EACH).clamp(SOURCE_COUNTERS_MIN, SOURCE_COUNTERS_MAX);
-        Self { counters: (0..counters.next_power_of_two()).map(|_| AtomicU16::new(0)).collect(), most, key }
+        Self {
+            counters: (0..counters.next_power_of_two()).map(|_| AtomicU16::new(0)).collect(),
+            most: AtomicU16::new(most),
+            key,
+        }
+    }
+
+    /// Another limit from here on. Who has more keeps what it has.
+    pub(crate) fn limit(&self, most: u16) {
+        self.most.store(most, Ordering::Relaxed);
     }
 
     fn counter(&self, address: IpAddr) -> &AtomicU16 {
@@ -53,7 +62,8 @@ impl Sources {
 
     /// Counts one more connection of an address, unless it has as many as it may.
     pub(super) fn enter(&self, address: IpAddr) -> bool {
-        let one_more = |count| (count < self.most).then_some(count + 1);
+        let most = self.most.load(Ordering::Relaxed);
+        let one_more = |count| (count < most).then_some(count + 1);
         // It is only counted: nothing else is read by what the number says.
         self.counter(address).fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_more).is_ok()
     }

@@ -67,11 +67,19 @@ enum Standing {
 
 impl Throttle {
     pub(super) fn new(rates: &Rates) -> Self {
+        let mut throttle = Self::default();
+        throttle.limit(rates);
+        throttle
+    }
+
+    /// Other rates from here on. Nothing is held against anybody that came before; who is not read is read in its time.
+    pub(super) fn limit(&mut self, rates: &Rates) {
         let rate = |per_second: u64| {
             (per_second > 0).then(|| Rate { per_second, burst: per_second.saturating_mul(RATE_BURST_S) })
         };
-        let rates = [u64::from(rates.messages), rates.bytes, u64::from(rates.controls)].map(rate);
-        Self { rates, ..Self::default() }
+        self.rates = [u64::from(rates.messages), rates.bytes, u64::from(rates.controls)].map(rate);
+        self.meters.retain(|_, meters| meters.waits);
+        self.meters.values_mut().for_each(|meters| *meters = Meters { waits: true, ..Meters::default() });
     }
 
     /// Whether that slot's connection is not to be read now.

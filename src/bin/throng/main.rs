@@ -6,6 +6,7 @@ mod config;
 mod connect;
 mod log;
 mod memory;
+mod reload;
 mod serve;
 mod tune;
 
@@ -45,10 +46,10 @@ fn main() -> ExitCode {
     let cli = Cli::parse();
     let done = match cli.command {
         Some(Command::Connect(options)) => return connect::run(*options),
-        Some(Command::Serve(options)) => serve(&options),
+        Some(Command::Serve(options)) => serve(*options),
         Some(Command::Config(command)) => command.run(),
         Some(Command::Tune(options)) => return tune::run(&options),
-        None => serve(&cli.serve),
+        None => serve(cli.serve),
     };
     done.unwrap_or_else(|error| {
         for line in error.to_string().lines() {
@@ -58,9 +59,9 @@ fn main() -> ExitCode {
     })
 }
 
-fn serve(options: &serve::Options) -> Result<ExitCode, Box<dyn Error>> {
+fn serve(options: serve::Options) -> Result<ExitCode, Box<dyn Error>> {
     let loaded = options.load()?;
     log::install(loaded.settings.log_level);
-    serve::run(loaded)?;
+    serve::run(options, &loaded)?;
     Ok(ExitCode::SUCCESS)
 }

@@ -1,12 +1,14 @@
 //! `throng serve`.
 
 use crate::config::{self, Faults, Flags, Loaded, Settings};
+use crate::reload::Reloader;
 use std::error::Error;
 use std::num::NonZeroU32;
 use std::path::PathBuf;
+use std::sync::Arc;
 use throng::{
-    Accept, Answer, ApiKey, Centrifugo, Connection, Decision, Drain, Handle, Message, Mounted, Request, Response, Seat,
-    Server, Service, TokenKeys, TopicUrl,
+    Accept, Answer, ApiKey, Centrifugo, Connection, Decision, Handle, Message, Mounted, Request, Response, Server,
+    Service, TokenKeys, TopicUrl,
 };
 
 const MORE: &str = "\
@@ -22,6 +24,8 @@ WebSocket that is kept open, and echoed with --echo.
   throng serve --listen 0.0.0.0:80 --listen [::]:80   IPv4 and IPv6
   throng serve --config throng.toml                   what is in the file; `throng config default` prints one
   throng serve --max-connections 1000000              as many workers as it takes; no root, no raised limit
+
+SIGHUP reads the file again: what can change does, without a connection lost, and the log says what cannot.
 
 Exit status: 0 after a signal, 1 when it cannot start or a worker fails, 2 for a wrong command line.";
 
@@ -45,7 +49,7 @@ impl Options {
 }
 
 /// Topics at their URLs; any other path is a WebSocket that is echoed, or swallowed.
-struct Front {
+pub(crate) struct Front {
     echo: bool,
     api_key: ApiKey,
     /// What the tokens of bare clients are checked with.
@@ -57,7 +61,7 @@ struct Front {
 
 /// A WebSocket that speaks no protocol of its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Bare {
+pub(crate) enum Bare {
     /// It has no topic.
     Loose,
     /// It subscribes to a topic.
@@ -135,17 +139,43 @@ impl Service for Front {
     }
 }
 
+/// What the settings make once for all workers.
+#[derive(Clone)]
+pub(crate) struct Site {
+    settings: Arc<Settings>,
+    tokens: Option<TokenKeys>,
+    subscription_tokens: Option<TokenKeys>,
+    api_key: ApiKey,
+}
+
+impl Site {
+    pub(crate) fn new(settings: Settings) -> Self {
+        let subscription_tokens = settings.subscription_tokens.keys().filter(|_| settings.has_subscription_tokens);
+        Self {
+            tokens: settings.tokens.keys(),
+            subscription_tokens,
+            api_key: ApiKey::new(&*settings.api_key),
+            settings: Arc::new(settings),
+        }
+    }
+}
+
 /// A worker's service, as it is set.
-fn service(settings: &Settings, seat: &Seat<Mounted<Bare>>) -> Centrifugo<Front> {
-    let (tokens, api_key) = (settings.tokens.keys(), ApiKey::new(&*settings.api_key));
-    let (insecure, handle) = (settings.insecure, seat.handle().clone());
-    let front = Front { echo: settings.echo, api_key, tokens: tokens.clone(), insecure, handle };
+pub(crate) fn service(site: &Site, handle: Handle<Mounted<Bare>>) -> Centrifugo<Front> {
+    let Site { settings, tokens, subscription_tokens, api_key } = site.clone();
+    let front = Front {
+        echo: settings.echo,
+        api_key: api_key.clone(),
+        tokens: tokens.clone(),
+        insecure: settings.insecure,
+        handle,
+    };
     let mut service = Centrifugo::new(front)
         .pings(settings.client_ping_interval, settings.client_pong_timeout)
         .connect_timeout(settings.client_connect_timeout)
         .channels_max(settings.server.subscriptions_max)
         .command_bytes_max(settings.server.message_bytes_max)
-        .api_key(ApiKey::new(&*settings.api_key))
+        .api_key(api_key)
         .api_insecure(settings.api_insecure)
         .http_stream(settings.http_stream)
         .sse(settings.sse)
@@ -154,7 +184,7 @@ fn service(settings: &Settings, seat: &Seat<Mounted<Bare>>) -> Centrifugo<Front>
     if let Some(keys) = tokens {
         service = service.tokens(keys);
     }
-    if let Some(keys) = settings.subscription_tokens.keys().filter(|_| settings.has_subscription_tokens) {
+    if let Some(keys) = subscription_tokens {
         service = service.subscription_tokens(keys);
     }
     if let Some(rate) = NonZeroU32::new(settings.command_rate) {
@@ -167,11 +197,10 @@ fn service(settings: &Settings, seat: &Seat<Mounted<Bare>>) -> Centrifugo<Front>
 }
 
 /// Serves until a signal.
-pub(crate) fn run(loaded: Loaded) -> Result<(), Box<dyn Error>> {
-    let settings = loaded.settings;
-    let server = Server::from(settings.config());
-    let drain = Drain { delay: settings.drain_delay, over: settings.drain };
-    let running = server.start(move |seat| service(&settings, seat))?;
+pub(crate) fn run(options: Options, loaded: &Loaded) -> Result<(), Box<dyn Error>> {
+    let (server, drain) = (Server::from(loaded.settings.config()), loaded.settings.drain());
+    let site = Site::new(loaded.settings.clone());
+    let running = server.start(move |seat| service(&site, seat.handle().clone()))?;
     let (workers, most) = (running.workers(), running.connections_max());
     let paths = running.unix_paths().map(|path| format!("unix:{}", path.display()));
     for address in running.addresses().iter().map(ToString::to_string).chain(paths) {
@@ -180,7 +209,8 @@ pub(crate) fn run(loaded: Loaded) -> Result<(), Box<dyn Error>> {
             env!("CARGO_PKG_VERSION")
         );
     }
-    running.run_until_signal(drain)?;
+    let mut reloader = Reloader::new(options, &loaded.settings, running.handle());
+    running.run_until_signal_reloading(drain, move || reloader.reload())?;
     log::info!("throng stopped");
     Ok(())
 }

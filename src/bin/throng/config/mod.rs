@@ -1,5 +1,6 @@
 //! What the server is told, and by whom: defaults, a file over them, the environment over that, flags over all.
 
+mod change;
 pub(crate) mod command;
 mod elsewhere;
 mod environment;
@@ -11,8 +12,10 @@ mod show;
 pub(crate) mod table;
 pub(crate) mod value;
 
+pub(crate) use change::{Change, Snapshot};
 pub(crate) use flags::Flags;
 pub(crate) use settings::Settings;
+pub(crate) use table::setting_of;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};

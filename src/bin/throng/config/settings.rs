@@ -7,7 +7,7 @@ use crate::memory;
 use log::LevelFilter;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
-use throng::{Compression, Config, Memory, TokenKeys, limits};
+use throng::{Compression, Config, Drain, Memory, TokenKeys, limits};
 
 /// What can be set; each is a row of [`SETTINGS`](super::table::SETTINGS).
 #[derive(Clone, Debug)]
@@ -115,6 +115,11 @@ impl Settings {
             config.topics.private_prefix = "$".to_owned();
         }
         config
+    }
+
+    /// How the server ends.
+    pub(crate) fn drain(&self) -> Drain {
+        Drain { delay: self.drain_delay, over: self.drain }
     }
 
     /// What cannot be together, beside what the library says of its own settings.

@@ -8,18 +8,40 @@ use std::fmt::Write;
 use throng::TopicRules;
 
 /// A setting as it is shown.
-struct Shown {
+#[derive(Clone)]
+pub(super) struct Shown {
     /// Its full name.
-    name: String,
+    pub(super) name: String,
     /// As a file has it; `Err`: what holds where nothing is set, in words.
     value: Result<String, &'static str>,
     is_secret: bool,
+    /// What differs where the value does. Not to be shown.
+    pub(super) compared: Option<String>,
+    /// Whether a reload takes it.
+    pub(super) is_live: bool,
+}
+
+impl Shown {
+    /// For a line that says what has changed.
+    pub(super) fn said(&self) -> &str {
+        match &self.value {
+            Ok(_) if self.is_secret => "(hidden)",
+            Ok(value) => value,
+            Err(meaning) => meaning,
+        }
+    }
 }
 
 fn shown<T>(setting: &Setting<T>, prefix: &str, of: &mut T) -> Shown {
     let value = (setting.value)(of);
     let unset = setting.unset.map_or("none", |(meaning, _)| meaning);
-    Shown { name: format!("{prefix}{}", setting.name), value: value.show().ok_or(unset), is_secret: value.is_secret() }
+    Shown {
+        name: format!("{prefix}{}", setting.name),
+        value: value.show().ok_or(unset),
+        is_secret: value.is_secret(),
+        compared: value.compared(),
+        is_live: setting.is_live,
+    }
 }
 
 fn rules<'a>(prefix: &'a str, rules: &TopicRules) -> impl Iterator<Item = Shown> + use<'a> {
@@ -33,6 +55,16 @@ fn all(settings: &Settings) -> Vec<Shown> {
     let mut all: Vec<_> = SETTINGS.iter().map(|setting| shown(setting, "", &mut settings)).collect();
     all.extend(rules(WITHOUT_NAMESPACE, &settings.server.topics.without_namespace));
     all
+}
+
+/// Everything, with the rules of all namespaces.
+pub(super) fn everything(settings: &Settings) -> Vec<Shown> {
+    let namespaces = settings
+        .server
+        .topics
+        .namespaces()
+        .flat_map(|(name, namespace)| rules(&format!("{}.", namespace_path(name)), namespace).collect::<Vec<_>>());
+    all(settings).into_iter().chain(namespaces).collect()
 }
 
 impl Loaded {
@@ -84,14 +116,8 @@ pub(super) fn text(loaded: &Loaded) -> String {
 
 /// An object by the settings' full names.
 pub(super) fn json(loaded: &Loaded) -> String {
-    let mut everything = Map::new();
-    let namespaces = loaded
-        .settings
-        .server
-        .topics
-        .namespaces()
-        .flat_map(|(name, namespace)| rules(&format!("{}.", namespace_path(name)), namespace).collect::<Vec<_>>());
-    for Shown { name, value, is_secret } in all(&loaded.settings).into_iter().chain(namespaces) {
+    let mut object = Map::new();
+    for Shown { name, value, is_secret, .. } in everything(&loaded.settings) {
         let origin = loaded.whence(&name);
         let shown = match value {
             Ok(_) if is_secret => json!({ "secret": true, "origin": origin }),
@@ -102,7 +128,7 @@ pub(super) fn json(loaded: &Loaded) -> String {
             },
             Err(meaning) => json!({ "value": null, "meaning": meaning, "origin": origin }),
         };
-        everything.insert(name, shown);
+        object.insert(name, shown);
     }
-    serde_json::to_string_pretty(&Json::Object(everything)).map(|text| text + "\n").unwrap_or_default()
+    serde_json::to_string_pretty(&Json::Object(object)).map(|text| text + "\n").unwrap_or_default()
 }

@@ -31,6 +31,11 @@ pub(crate) trait Value {
     /// As a file has it; `None`: nothing is set.
     fn show(&self) -> Option<String>;
 
+    /// What differs where the value does. Not to be shown.
+    fn compared(&self) -> Option<String> {
+        self.show()
+    }
+
     /// Sets nothing, where that can be.
     fn unset(&mut self) {}
 
@@ -265,6 +270,10 @@ impl Value for Secret {
 
     fn is_secret(&self) -> bool {
         true
+    }
+
+    fn compared(&self) -> Option<String> {
+        Some(format!("{:?}", self.0))
     }
 }
 

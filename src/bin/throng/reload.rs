@@ -1,0 +1,77 @@
+//! SIGHUP: the file is read again, and what can change does.
+
+use crate::config::{Change, Settings, Snapshot, setting_of};
+use crate::serve::{Bare, Front, Options, Site, service};
+use std::sync::mpsc::{RecvTimeoutError, channel};
+use std::time::Duration;
+use throng::{Centrifugo, Drain, Handle, Mounted};
+
+/// How long workers may take for new settings until that is worth a line.
+const WORKERS_PATIENCE: Duration = Duration::from_secs(10);
+
+/// What a reload needs.
+pub(crate) struct Reloader {
+    options: Options,
+    handle: Handle<Mounted<Bare>>,
+    /// What the server goes by: as it was told last, but for what only a start takes.
+    told: Snapshot,
+    drain: Drain,
+}
+
+impl Reloader {
+    pub(crate) fn new(options: Options, settings: &Settings, handle: Handle<Mounted<Bare>>) -> Self {
+        Self { options, handle, told: Snapshot::of(settings), drain: settings.drain() }
+    }
+
+    /// Reads everything again, and gives the server what it can take. Says what changed, what cannot, and what is wrong: then
+    /// nothing is changed. Gives how the server is drained in the end.
+    pub(crate) fn reload(&mut self) -> Drain {
+        match self.options.load() {
+            Ok(loaded) => self.take(&loaded.settings),
+            Err(faults) => faults.0.iter().for_each(|fault| log::error!("not reloaded: {fault}")),
+        }
+        self.drain
+    }
+
+    fn take(&mut self, settings: &Settings) {
+        let untaken = match self.handle.reconfigure(settings.config()) {
+            Ok(untaken) => untaken,
+            Err(faults) => {
+                for fault in faults {
+                    log::error!("not reloaded: `{}`: {fault}", setting_of(fault.field()));
+                }
+                return;
+            }
+        };
+        let (site, handle) = (Site::new(settings.clone()), self.handle.clone());
+        let (taken, all_have) = channel();
+        self.handle.update_services(move |running: &mut Centrifugo<Front>| {
+            running.reconfigure(service(&site, handle.clone()));
+            let _ = taken.send(());
+        });
+        // So that what is said below is so. The channel ends when the last worker has done it.
+        loop {
+            match all_have.recv_timeout(WORKERS_PATIENCE) {
+                Ok(()) => {}
+                Err(RecvTimeoutError::Timeout) => log::warn!("a worker has not taken the new settings yet"),
+                Err(RecvTimeoutError::Disconnected) => break,
+            }
+        }
+        log::set_max_level(settings.log_level);
+        let untaken: Vec<_> = untaken.into_iter().map(setting_of).collect();
+        let mut told = Snapshot::of(settings);
+        let changes = self.told.changes(&told);
+        let is_taken = |change: &&Change| change.is_live && !untaken.contains(&change.name);
+        for change in changes.iter().filter(is_taken) {
+            log::info!("reloaded: {change}");
+        }
+        for change in changes.iter().filter(|change| !is_taken(change)) {
+            log::warn!("not reloaded: {change}: only a restart takes this");
+            told.keep(&change.name, &self.told);
+        }
+        if changes.is_empty() {
+            log::info!("reloaded: nothing has changed");
+        }
+        (self.told, self.drain) = (told, settings.drain());
+    }
+}
