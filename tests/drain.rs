@@ -13,8 +13,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 use support::*;
 
-/// As many as two descriptor tables hold, where the server is optimised; fewer of those that are not.
-const CROWD: usize = if cfg!(debug_assertions) { 4_000 } else { 20_000 };
+/// More than one descriptor table of 20,000 holds: the server's are three, and each thread here has its own.
+const CROWD: usize = 20_000;
 const THREADS: usize = 4;
 const DRAIN_S: u64 = 4;
 

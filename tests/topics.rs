@@ -317,8 +317,9 @@ fn a_drain_ends_streams_and_polls() {
     waiting.send(plain("/topics/t?wait=60").bytes());
     assert!(!waiting.hears(millis(200)));
     server.signal("TERM");
+    assert!(block(&mut events).starts_with("retry: "));
     events.expect_eof();
-    assert_eq!(waiting.response().status, 503);
+    assert_eq!(waiting.response().status, 204);
 }
 
 #[test]

@@ -133,9 +133,6 @@ def fleet(request, start, tmp_path):
             return False
 
         eventually(f"{request.param} serves", serves)
-        # HAProxy has to find each of them well before it sends anybody there.
-        time_of_checks = 2 if request.param == "haproxy" else 0
-        time.sleep(time_of_checks)
         return made
 
     yield fleet
