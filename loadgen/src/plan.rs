@@ -76,7 +76,7 @@ impl Plan {
             return Err("--source and the target are of different families (IPv4, IPv6)".to_owned());
         }
         let descriptors = sys::raise_descriptor_limit().map_err(|error| format!("RLIMIT_NOFILE: {error}"))?;
-        let table = Table { descriptors, is_private: tables_are_private() };
+        let table = Table { descriptors, is_private: sys::private_tables() };
         let workers = spread(common.connections, wants.headroom, common.threads, table, common.per_source)?;
         let openers = cores().min(workers.len());
         let seed = sys::random_u64().map_err(|error| format!("getrandom: {error}"))?;
@@ -111,11 +111,6 @@ impl Table {
             slots + DESCRIPTORS_RESERVED * threads + threads <= self.descriptors
         }
     }
-}
-
-/// Whether the system lets a thread have a descriptor table of its own: a seccomp profile may forbid it.
-fn tables_are_private() -> bool {
-    std::thread::spawn(|| sys::private_table().is_ok()).join().unwrap_or(false)
 }
 
 /// Gives each worker its share: as many workers as there are cores, or as many more as it takes for

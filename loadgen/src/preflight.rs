@@ -1,18 +1,10 @@
 //! Whether this machine allows the run: asked before the first connection, so that no run ends at a wall
-//! that could have been seen.
+//! that could have been seen. What a machine must allow is the library's table (`throng::tuning`).
 
-use crate::observe::{Machine, number_in, port_range};
 use crate::plan::Plan;
 use crate::progress::grouped;
-
-/// What a socket costs the kernel: tcp_sock, inode, file, dentry, epoll items, with what slabs waste.
-const KERNEL_BYTES_PER_SOCKET: u64 = 4_200;
-/// What a connection costs this program, at most.
-const OWN_BYTES: u64 = 100;
-/// What a lean server needs for a connection. Others need far more, which we cannot know.
-const SERVER_BYTES: u64 = 100;
-/// Files that others have open or may want to open.
-const FILES_SPARE: u64 = 1_000;
+use std::path::Path;
+use throng::tuning::{self, Aim, Check, Machine, Place, Role, Verdict, Weight, round_up};
 
 /// Something that is missing, in plain words, and what helps.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -21,117 +13,82 @@ pub(crate) struct Missing {
     pub(crate) fix: String,
 }
 
-/// What the machine has; a kernel that does not say has no limit.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Facts {
-    pub(crate) memory_available: u64,
-    pub(crate) files_open: u64,
-    pub(crate) files_max: Option<u64>,
-    pub(crate) watches_max: Option<u64>,
-    pub(crate) conntrack_max: Option<u64>,
-    pub(crate) ports: u64,
-    pub(crate) port_range: String,
-}
-
-impl Facts {
-    pub(crate) fn read() -> Self {
-        let (ports, port_range) = port_range();
-        Self {
-            memory_available: Machine::read().memory_available_bytes,
-            files_open: number_in("/proc/sys/fs/file-nr").unwrap_or(0),
-            files_max: number_in("/proc/sys/fs/file-max"),
-            watches_max: number_in("/proc/sys/fs/epoll/max_user_watches"),
-            conntrack_max: conntrack_max(),
-            ports,
-            port_range,
-        }
-    }
-}
-
-/// The limit of connection tracking, where it is in use at all.
-fn conntrack_max() -> Option<u64> {
-    let tracked = number_in("/proc/sys/net/netfilter/nf_conntrack_count").unwrap_or(0);
-    (tracked > 0).then(|| number_in("/proc/sys/net/netfilter/nf_conntrack_max")).flatten()
-}
-
-/// What is missing for `plan`.
-pub(crate) fn check(plan: &Plan, per_source: u32, facts: &Facts) -> Vec<Missing> {
+/// What is missing for `plan` on this machine.
+pub(crate) fn check(plan: &Plan, per_source: u32) -> Vec<Missing> {
     let wanted = Wanted {
         connections: plan.connections,
         // Each connection has two sockets here when the server is here too.
-        ends: if plan.target.is_local() { 2 } else { 1 },
+        role: if plan.target.is_local() { Role::Both } else { Role::Load },
         sources: plan.sources_needed(),
         sources_there: plan.sources.count(),
         per_source: u64::from(per_source),
     };
-    wanted.missing(facts)
+    wanted.missing(&Machine::read(Path::new("/")))
 }
 
 struct Wanted {
     connections: u64,
-    ends: u64,
+    role: Role,
     sources: u64,
     sources_there: Option<u64>,
     per_source: u64,
 }
 
 impl Wanted {
-    fn missing(&self, facts: &Facts) -> Vec<Missing> {
-        let mut missing = Vec::new();
-        let mut lacks = |what: String, fix: String| missing.push(Missing { what, fix });
-        let (sockets, connections) = (self.connections * self.ends, grouped(self.connections));
-        let both = if self.ends == 2 { " (both ends are on this machine)" } else { "" };
-
-        let files = sockets + facts.files_open + FILES_SPARE;
-        if let Some(max) = facts.files_max.filter(|&max| max < files) {
-            lacks(
-                format!(
-                    "{connections} connections need {} open files{both}, and the machine allows {}",
-                    grouped(files),
-                    grouped(max)
-                ),
-                format!("sysctl -w fs.file-max={}", round_up(files)),
-            );
-        }
-        if let Some(max) = facts.watches_max.filter(|&max| max < sockets) {
-            lacks(
-                format!(
-                    "{connections} connections need {} epoll watches{both}, and a user may have {}",
-                    grouped(sockets),
-                    grouped(max)
-                ),
-                format!("sysctl -w fs.epoll.max_user_watches={}", round_up(sockets)),
-            );
-        }
-        if let Some(max) = facts.conntrack_max.filter(|&max| max < self.connections + 1000) {
-            lacks(
-                format!("the firewall tracks connections, and at most {}", grouped(max)),
-                format!("sysctl -w net.netfilter.nf_conntrack_max={}", round_up(self.connections + 1000)),
-            );
-        }
-        let server_bytes = if self.ends == 2 { SERVER_BYTES } else { 0 };
-        let bytes = self.connections * (self.ends * KERNEL_BYTES_PER_SOCKET + OWN_BYTES + server_bytes);
-        if bytes > facts.memory_available {
-            let gib = |bytes: u64| bytes as f64 / f64::from(1 << 30);
-            lacks(
-                format!(
-                    "{connections} connections need {:.1} GiB of memory{both}, most of it the kernel's, and {:.1} GiB are available",
-                    gib(bytes),
-                    gib(facts.memory_available)
-                ),
-                format!("use -c {}", facts.memory_available / (bytes / self.connections).max(1) / 1000 * 1000),
-            );
-        }
-        self.lacks_ports(facts, lacks);
+    fn missing(&self, machine: &Machine) -> Vec<Missing> {
+        let mut missing = match Aim::new(self.connections, self.role) {
+            // Ports and addresses are looked at below, as they were named.
+            Ok(aim) => self.walls(&Aim { sources: None, ..aim }, machine),
+            Err(what) => vec![Missing { what, fix: "use -c with fewer".to_owned() }],
+        };
+        self.lacks_ports(machine, |what, fix| missing.push(Missing { what, fix }));
         missing
     }
 
+    /// What so many connections cannot be opened without. How many fit a descriptor table is settled by the plan.
+    fn walls(&self, aim: &Aim, machine: &Machine) -> Vec<Missing> {
+        let both = if self.role == Role::Both { " (both ends are on this machine)" } else { "" };
+        let is_wall = |row: &Check| {
+            row.verdict == Verdict::Short
+                && row.setting.weight == Weight::Wall
+                && !matches!(row.setting.name, "RLIMIT_NOFILE" | "fs.nr_open")
+                && !(row.setting.name == "fs.file-max" && machine.exceeds_file_max)
+        };
+        let said = |row: Check| {
+            let (name, connections) = (row.setting.name, grouped(self.connections));
+            let what = match row.setting.place {
+                Place::Memory | Place::Group("memory.max") => format!(
+                    "{connections} connections need {:.1} GiB of memory{both}, most of it the kernel's, and {:.1} GiB are available",
+                    gib(aim.memory()),
+                    gib(machine.memory_left())
+                ),
+                _ => format!(
+                    "{connections} connections need {} of {name}{both}, and there are {} ({})",
+                    row.need, row.now, row.setting.unit
+                ),
+            };
+            let fix = match (row.setting.place, row.value()) {
+                (Place::Memory | Place::Group("memory.max"), _) => {
+                    let each = (aim.memory() / self.connections).max(1);
+                    format!("use -c {}", machine.memory_left() / each / 1000 * 1000)
+                }
+                (_, Some(value)) => {
+                    let value = value.parse().map_or(value, |number: u64| round_up(number).to_string());
+                    format!("sysctl -w {name}={value}")
+                }
+                (_, None) => format!("raise it: throng tune --explain {name}"),
+            };
+            Missing { what, fix }
+        };
+        tuning::check(aim, machine).into_iter().filter(is_wall).map(said).collect()
+    }
+
     /// A source address has as many connections to one target as there are ports to choose from.
-    fn lacks_ports(&self, facts: &Facts, mut lacks: impl FnMut(String, String)) {
-        let one =
-            format!("one source address has {} ports ({}) for one target", grouped(facts.ports), facts.port_range);
+    fn lacks_ports(&self, machine: &Machine, mut lacks: impl FnMut(String, String)) {
+        let ports = machine.ports();
+        let one = format!("one source address has {} ports for one target (ip_local_port_range)", grouped(ports));
         match self.sources_there {
-            None if self.connections > facts.ports => lacks(
+            None if self.connections > ports => lacks(
                 format!("{one}, and {} connections are to come from one", grouped(self.connections)),
                 "give this machine more addresses and name them: --source 10.0.0.0/24; or widen the range: \
                  sysctl -w net.ipv4.ip_local_port_range='1024 65535'"
@@ -146,39 +103,37 @@ impl Wanted {
                 ),
                 format!("name more with --source, or use --per-source {}", self.connections.div_ceil(there.max(1))),
             ),
-            Some(_) if self.per_source > facts.ports => lacks(
+            Some(_) if self.per_source > ports => lacks(
                 format!("{one}, and --per-source is {}", self.per_source),
-                format!("use --per-source {}", facts.ports / 2),
+                format!("use --per-source {}", ports / 2),
             ),
             _ => {}
         }
     }
 }
 
-/// Two digits, upwards: a limit that is easy to read and leaves some room.
-fn round_up(number: u64) -> u64 {
-    let step = 10_u64.pow(number.max(1).ilog10().saturating_sub(1));
-    number.div_ceil(step) * step
+fn gib(bytes: u64) -> f64 {
+    bytes as f64 / f64::from(1 << 30)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn plenty() -> Facts {
-        Facts {
-            memory_available: 24 << 30,
-            files_open: 500,
-            files_max: Some(2_466_183),
-            watches_max: Some(5_491_533),
-            conntrack_max: None,
-            ports: 28_232,
-            port_range: "32768-60999".into(),
-        }
+    fn plenty() -> Machine {
+        let mut machine = Machine::stock();
+        (machine.files_open, machine.tracked) = (500, 0);
+        machine.with("fs.file-max", &[2_466_183]).with("fs.epoll.max_user_watches", &[5_491_533]).with_memory(24 << 30)
     }
 
     fn million() -> Wanted {
-        Wanted { connections: 1_000_000, ends: 2, sources: 250, sources_there: Some(1 << 24), per_source: 4000 }
+        Wanted {
+            connections: 1_000_000,
+            role: Role::Both,
+            sources: 250,
+            sources_there: Some(1 << 24),
+            per_source: 4000,
+        }
     }
 
     #[test]
@@ -188,20 +143,23 @@ mod tests {
 
     #[test]
     fn each_wall_is_named_with_what_helps() {
-        let fix_of = |wanted: &Wanted, facts: &Facts| {
-            let missing = wanted.missing(facts);
+        let fix_of = |wanted: &Wanted, machine: &Machine| {
+            let missing = wanted.missing(machine);
             assert_eq!(missing.len(), 1, "{missing:?}");
             missing[0].fix.clone()
         };
         let two = Wanted { connections: 2_000_000, sources: 500, ..million() };
         assert_eq!(fix_of(&two, &plenty()), "sysctl -w fs.file-max=4100000");
-        let facts = Facts { watches_max: Some(1_500_000), ..plenty() };
-        assert_eq!(fix_of(&million(), &facts), "sysctl -w fs.epoll.max_user_watches=2000000");
-        let facts = Facts { memory_available: 4 << 30, ..plenty() };
-        assert_eq!(fix_of(&million(), &facts), "use -c 499000");
-        let facts = Facts { conntrack_max: Some(262_144), ..plenty() };
-        assert_eq!(fix_of(&million(), &facts), "sysctl -w net.netfilter.nf_conntrack_max=1100000");
-        let far = Wanted { connections: 50_000, ends: 1, sources: 13, sources_there: None, per_source: 4000 };
+        let mut root = plenty();
+        root.exceeds_file_max = true;
+        assert_eq!(two.missing(&root), []);
+        let machine = plenty().with("fs.epoll.max_user_watches", &[1_500_000]);
+        assert_eq!(fix_of(&million(), &machine), "sysctl -w fs.epoll.max_user_watches=2100000");
+        assert_eq!(fix_of(&million(), &plenty().with_memory(4 << 30)), "use -c 499000");
+        let mut machine = plenty();
+        machine.tracked = 1;
+        assert_eq!(fix_of(&million(), &machine), "sysctl -w net.netfilter.nf_conntrack_max=1100000");
+        let far = Wanted { connections: 50_000, role: Role::Load, sources: 13, sources_there: None, per_source: 4000 };
         assert!(fix_of(&far, &plenty()).contains("--source"));
         assert!(fix_of(&Wanted { sources_there: Some(3), ..far }, &plenty()).contains("--per-source 16667"));
     }

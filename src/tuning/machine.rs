@@ -112,6 +112,7 @@ impl Machine {
         match setting.place {
             Place::Group(file) if file.starts_with("memory") => group(self.group_memory),
             Place::Group(_) => group(self.group_processes),
+            Place::Memory if self.memory_available == 0 => Reading::Absent,
             Place::Memory => Reading::Numbers(vec![self.memory_available]),
             Place::Told => Reading::Absent,
             Place::Limit(name) => match hard_limit(limits, name) {
@@ -161,6 +162,12 @@ impl Machine {
     pub fn with_memory(mut self, bytes: u64) -> Self {
         (self.memory_total, self.memory_available) = (bytes, bytes);
         self.readings.insert("memory", Reading::Numbers(vec![bytes]));
+        self
+    }
+
+    /// With another value of a setting.
+    pub fn with(mut self, name: &'static str, numbers: &[u64]) -> Self {
+        self.readings.insert(name, Reading::Numbers(numbers.to_vec()));
         self
     }
 

@@ -9,7 +9,7 @@ use crate::fanout::{Template, Values};
 use crate::mode;
 use crate::observe::listening_pids;
 use crate::plan::{Plan, Share, Wants};
-use crate::preflight::{Facts, Missing, check};
+use crate::preflight::{Missing, check};
 use crate::results::Results;
 use crate::run::{self, Companions, Timing};
 use std::io;
@@ -104,7 +104,7 @@ fn names(topics: &Topics) -> Result<Vec<String>, Stop> {
 /// Plans, checks what the machine allows, and finds the server's processes.
 fn prepare(common: &Common, wants: Wants<'_>) -> Result<(Plan, Vec<u32>), Stop> {
     let plan = Plan::new(common, wants)?;
-    let missing = check(&plan, common.per_source, &Facts::read());
+    let missing = check(&plan, common.per_source);
     if !missing.is_empty() && !common.force {
         return Err(Stop::Missing(missing));
     }

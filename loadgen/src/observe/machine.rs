@@ -2,7 +2,6 @@
 
 use super::process::field_of;
 use std::fs;
-use std::path::Path;
 
 /// What the machine has and has used.
 #[derive(Clone, Copy, Debug, Default)]
@@ -54,19 +53,4 @@ pub(crate) fn memory_total() -> u64 {
 
 pub(crate) fn kernel_release() -> String {
     fs::read_to_string("/proc/sys/kernel/osrelease").map_or_else(|_| "unknown".into(), |text| text.trim().into())
-}
-
-/// A file that holds one number, or more of which the first counts.
-pub(crate) fn number_in(path: impl AsRef<Path>) -> Option<u64> {
-    fs::read_to_string(path).ok()?.split_whitespace().next()?.parse().ok()
-}
-
-/// How many ports connect(2) may choose from, and from which to which.
-pub(crate) fn port_range() -> (u64, String) {
-    let text = fs::read_to_string("/proc/sys/net/ipv4/ip_local_port_range").unwrap_or_default();
-    let ends: Vec<u64> = text.split_whitespace().filter_map(|end| end.parse().ok()).collect();
-    match ends[..] {
-        [first, last] if first <= last => (last - first + 1, format!("{first}-{last}")),
-        _ => (28_232, "32768-60999".into()), // the kernel's default
-    }
 }

@@ -5,5 +5,5 @@ mod machine;
 mod process;
 
 pub(crate) use listener::listening_pids;
-pub(crate) use machine::{Machine, cores, kernel_release, memory_total, number_in, port_range};
+pub(crate) use machine::{Machine, cores, kernel_release, memory_total};
 pub(crate) use process::{Process, anonymous_bytes, thread_cpu_seconds};

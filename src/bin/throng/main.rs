@@ -6,6 +6,7 @@ mod config;
 mod connect;
 mod log;
 mod memory;
+mod preflight;
 mod reload;
 mod serve;
 mod tune;

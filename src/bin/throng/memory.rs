@@ -1,16 +1,13 @@
 //! How much memory there is, and how much of it is in use.
 
 use std::fs::read_to_string;
+use throng::tuning::memory_limit;
 use tikv_jemalloc_ctl::{epoch, stats};
 
 /// Half of what the machine has, or the control group that this process is in: as much again is the kernel's, for sockets.
 pub(crate) fn half() -> u64 {
     let machine = read_to_string("/proc/meminfo").ok().and_then(|text| machine(&text));
-    let group = read_to_string("/proc/self/cgroup").ok().and_then(|text| {
-        let path = text.lines().find_map(|line| line.strip_prefix("0::"))?;
-        read_to_string(format!("/sys/fs/cgroup{path}/memory.max")).ok()?.trim().parse().ok()
-    });
-    machine.into_iter().chain(group).min().map_or(0, |bytes: u64| bytes / 2)
+    machine.into_iter().chain(memory_limit()).min().map_or(0, |bytes: u64| bytes / 2)
 }
 
 /// `MemTotal` of proc_meminfo(5), in bytes.

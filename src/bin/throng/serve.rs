@@ -1,6 +1,7 @@
 //! `throng serve`.
 
 use crate::config::{self, Faults, Flags, Loaded, Settings};
+use crate::preflight;
 use crate::reload::Reloader;
 use std::error::Error;
 use std::num::NonZeroU32;
@@ -199,6 +200,9 @@ pub(crate) fn service(site: &Site, handle: Handle<Mounted<Bare>>) -> Centrifugo<
 /// Serves until a signal.
 pub(crate) fn run(options: Options, loaded: &Loaded) -> Result<(), Box<dyn Error>> {
     let (server, drain) = (Server::from(loaded.settings.config()), loaded.settings.drain());
+    let server_settings = &loaded.settings.server;
+    let machine = preflight::machine(server_settings.shared_descriptors);
+    let preflight = preflight::lines(&machine, server_settings.connections_max);
     let site = Site::new(loaded.settings.clone());
     let running = server.start(move |seat| service(&site, seat.handle().clone()))?;
     let (workers, most) = (running.workers(), running.connections_max());
@@ -209,6 +213,7 @@ pub(crate) fn run(options: Options, loaded: &Loaded) -> Result<(), Box<dyn Error
             env!("CARGO_PKG_VERSION")
         );
     }
+    preflight.iter().for_each(|(level, line)| log::log!(*level, "{line}"));
     let mut reloader = Reloader::new(options, &loaded.settings, running.handle());
     running.run_until_signal_reloading(drain, move || reloader.reload())?;
     log::info!("throng stopped");

@@ -1,6 +1,6 @@
 //! Changing what falls short, and saying how to change it back.
 
-use super::show::by_hand;
+use super::show::{assignment, by_hand};
 use std::fs;
 use std::io::{self, BufRead, ErrorKind, IsTerminal, Write};
 use std::path::Path;
@@ -62,11 +62,6 @@ pub(super) fn apply(checks: &[Check], root: &Path, yes: bool) -> Result<bool, St
         undo.iter().for_each(|line| println!("  sysctl -w {line}"));
     }
     Ok(all)
-}
-
-/// As a shell takes it.
-fn assignment(name: &str, value: &str) -> String {
-    if value.contains(' ') { format!("{name}='{value}'") } else { format!("{name}={value}") }
 }
 
 fn agreed() -> Result<bool, String> {

@@ -44,7 +44,7 @@ fn line(text: &mut String, check: &Check, before: &str) {
 }
 
 /// What is counted now will be a little more when the file is read.
-fn value(check: &Check) -> Option<String> {
+pub(super) fn value(check: &Check) -> Option<String> {
     match check.need {
         Need::AtLeast(number) if check.setting.place == Place::Sysctl => Some(round_up(number).to_string()),
         _ => check.value(),
@@ -62,8 +62,9 @@ fn example(role: Role) -> String {
         _ => ("90-throng.conf", "a server"),
     };
     let mut text = format!(
-        "# {} connections of {who}, for a machine as it comes: 16 GiB of memory, Linux 6.12, systemd's limits, a firewall\n\
-         # that tracks connections. Copy it to /etc/sysctl.d/{file}, then `sysctl --system`.\n\
+        "# {} connections of {who}.\n\
+         # For a machine as it comes: 16 GiB of memory, Linux 6.12, systemd's limits, a firewall that tracks connections.\n\
+         # Copy it to /etc/sysctl.d/{file}, then `sysctl --system`.\n\
          #\n\
          # `throng tune --connections N --role {role} --write FILE` makes one for the machine at hand, and for any number:\n\
          # that is to be preferred, since a file like this one would also lower what is higher there.\n",

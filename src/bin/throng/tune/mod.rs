@@ -5,6 +5,8 @@ mod files;
 mod guide;
 mod show;
 
+pub(crate) use show::{holds, remedy};
+
 use std::fs;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};

@@ -1,5 +1,6 @@
 //! What was found, for people and as JSON.
 
+use super::files;
 use serde_json::{Value, json};
 use std::fmt::Write;
 use throng::tuning::{
@@ -86,6 +87,17 @@ fn summary(text: &mut String, checks: &[Check]) {
             let _ = writeln!(text, "  {}: {how}", check.setting.name);
         }
     }
+}
+
+/// What to do about a setting that falls short.
+pub(crate) fn remedy(check: &Check) -> String {
+    let by_writing = || Some(format!("sysctl -w {}", assignment(check.setting.name, &files::value(check)?)));
+    by_hand(check).or_else(by_writing).unwrap_or_else(|| check.setting.arithmetic.to_owned())
+}
+
+/// As a shell takes it.
+pub(super) fn assignment(name: &str, value: &str) -> String {
+    if value.contains(' ') { format!("{name}='{value}'") } else { format!("{name}={value}") }
 }
 
 /// How to mend what `--apply` cannot.
