@@ -100,7 +100,8 @@ fn four_workers_together_keep_to_the_limit_of_an_address() {
     let refused = sum(&metrics, "throng_refused_total{reason=\"address_full\"}");
     assert!(refused >= 17.0);
     assert_eq!(refused, sum(&metrics, "throng_turned_away_total "));
-    let is_told = |line: &String| line.contains("refused 127.0.0.2:") && line.contains("429 address_full");
+    let is_told =
+        |line: &String| line.contains("refused peer=127.0.0.2:") && line.contains("status=429 reason=address_full");
     eventually("the log says so", PATIENCE, || server.log().iter().any(is_told));
 }
 

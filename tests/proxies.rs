@@ -90,9 +90,9 @@ fn a_unix_socket_serves_without_addresses_and_is_removed_at_the_end() {
     let mut answer = String::new();
     stream.read_to_string(&mut answer).unwrap();
     assert!(answer.starts_with("HTTP/1.1 400 "), "{answer}");
-    server.until_logged("refused unix:: 400 bad_parameter");
+    server.until_logged("refused peer=unix: status=400 reason=bad_parameter");
     drop(upgraded(&path));
-    server.until_logged(" unix:: peer_");
+    server.until_logged(" peer=unix: reason=peer_");
     server.signal("TERM");
     assert_eq!(server.exit(PATIENCE).code(), Some(0));
     assert!(!path.exists());
@@ -150,7 +150,7 @@ fn nobody_but_a_trusted_proxy_says_who_a_client_is() {
         let server = Throng::start(&format!("--proxy-trusted 127.0.0.2 {flags}"));
         let named = "X-Forwarded-For: 192.0.2.7\r\nForwarded: for=192.0.2.7\r\n";
         assert_eq!(server.ask(CLIENT, &format!("{REFUSED}{named}\r\n")).0, 400);
-        server.until_logged("refused 127.0.0.3:");
+        server.until_logged("refused peer=127.0.0.3:");
         let (status, body) = server.ask(CLIENT, &format!("{LINE}{REFUSED}\r\n"));
         assert_eq!(status, 400);
         assert!(body.contains("bad_request_line"), "{body}");
@@ -162,13 +162,13 @@ fn nobody_but_a_trusted_proxy_says_who_a_client_is() {
 fn a_trusted_proxy_names_its_clients_by_the_proxy_protocol() {
     let server = Throng::start("--proxy-trusted 127.0.0.2 --proxy-protocol");
     assert_eq!(server.ask(PROXY, &format!("{LINE}{REFUSED}\r\n")).0, 400);
-    server.until_logged("refused 192.0.2.7:4242: 400 bad_parameter");
+    server.until_logged("refused peer=192.0.2.7:4242 status=400 reason=bad_parameter");
     // Version 2, a byte at a time.
     let mut peer = Raw::connect_from(PROXY, server.addrs[0]);
     let header = b"\r\n\r\n\0\r\nQUIT\n\x21\x11\0\x0C\xC0\0\x02\x08\xC6\x33\x64\x02\x10\x92\0\x50";
     peer.send_cut(&[&header[..], REFUSED.as_bytes(), b"\r\n"].concat(), Cut::ByteByByte);
     assert_eq!(peer.response().status, 400);
-    server.until_logged("refused 192.0.2.8:4242: 400 bad_parameter");
+    server.until_logged("refused peer=192.0.2.8:4242 status=400 reason=bad_parameter");
     // A check of the proxy's own.
     let local = "PROXY UNKNOWN\r\nGET /readyz HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n";
     assert_eq!(server.ask(PROXY, local), (200, "ready\n".to_owned()));
@@ -194,7 +194,7 @@ fn a_trusted_proxy_names_its_clients_by_a_header() {
     {
         let server = Throng::start(&format!("--proxy-trusted 127.0.0.2 --proxy-header {name}"));
         assert_eq!(server.ask(PROXY, &format!("{REFUSED}{name}: {value}\r\n\r\n")).0, 400);
-        server.until_logged("refused 192.0.2.7: 400 bad_parameter");
+        server.until_logged("refused peer=192.0.2.7 status=400 reason=bad_parameter");
         let (_, body) = server.ask(PROXY, &format!("{REFUSED}{name}: for=\r\n\r\n"));
         assert!(body.contains("forwarded_invalid"), "{body}");
     }

@@ -182,8 +182,8 @@ impl<S: Service, K: Kernel> Worker<S, K> {
     /// does not hang; then accepting pauses, with the edge kept.
     fn shed(&mut self, listener: &K::Listener, error: &std::io::Error) {
         self.port().metrics.accept_errors.add(1);
-        if self.log.allows(self.now) {
-            log::warn!(
+        if self.log.allows(self.now, "accept") {
+            log::warn!(reason = "accept";
                 "cannot accept, pausing for {ACCEPT_PAUSE_MS} ms: {error} ({} connections here)",
                 self.table.len()
             );
@@ -273,8 +273,8 @@ impl<S: Service, K: Kernel> Worker<S, K> {
         };
         if let Err(error) = self.kernel.register(&entry.socket, token(slot, serial)) {
             self.port().metrics.accept_errors.add(1);
-            if self.log.allows(self.now) {
-                log::warn!("cannot watch a connection (see fs.epoll.max_user_watches): {error}");
+            if self.log.allows(self.now, "unwatched") {
+                log::warn!(reason = "unwatched"; "cannot watch a connection (see fs.epoll.max_user_watches): {error}");
             }
             if let Some(entry) = self.table.at(slot) {
                 entry.conn.settle(Ended::new(End::Aborted)); // it was there
@@ -309,8 +309,8 @@ impl<S: Service, K: Kernel> Worker<S, K> {
         let metrics = &self.port().metrics;
         metrics.turned_away.add(1);
         metrics.refused.count(refused as usize);
-        if self.log.allows(self.now) {
-            log::info!("refused {peer}: {} {}", refused.code(), refused.word());
+        if self.log.allows(self.now, refused.word()) {
+            log::info!(peer:% = peer, status = refused.code(), reason = refused.word(); "refused");
         }
         let count = self.kernel.recv(socket, &mut self.scratch).unwrap_or(0);
         self.no_room(count, peer, refused).write(&mut self.output, Manner::LAST, &self.date);

@@ -203,7 +203,9 @@ impl<S: Service, K: Kernel> Worker<S, K> {
         // The state machine is put right by `panicked`; the service has been told what a panic means.
         if catch_unwind(AssertUnwindSafe(|| act(&mut desk))).is_err() {
             desk.glue.metrics.panics.add(1);
-            log::error!("the service panicked at connection {} of {}: closed", desk.glue.id, desk.entry.conn.peer());
+            if desk.glue.log.allows(desk.glue.now, "panic") {
+                log::error!(id:% = desk.glue.id, peer:% = desk.entry.conn.peer(), reason = "panic"; "the service panicked at a connection: closed");
+            }
             desk.entry.conn.panicked(desk.output, desk.glue.date);
         }
         if before.phase != Phase::Refusing && desk.entry.conn.phase() == Phase::Refusing {
@@ -476,11 +478,14 @@ impl<S: Service, K: Kernel> Worker<S, K> {
             let id = ConnId { worker: self.index, slot, serial: entry.serial };
             let close = Close { end, code, reason: &reason, clean, peer: entry.conn.peer() };
             let age = self.now.since(self.ages.since(entry.serial, self.now));
-            log::debug!("closed {id} {}: {} {code} {reason:?} after {} s", close.peer, end.word(), age.as_secs());
+            log::debug!(
+                id:%, peer:% = close.peer, reason = end.word(), code, text = &*reason, age_s = age.as_secs();
+                "closed"
+            );
             let service = &mut self.service;
             if catch_unwind(AssertUnwindSafe(|| service.close(id, state, &close))).is_err() {
                 metrics.panics.add(1);
-                log::error!("the service panicked at the close of connection {id}");
+                log::error!(id:%, reason = "panic"; "the service panicked at the close of a connection");
             }
         }
         if reset {

@@ -1,12 +1,13 @@
 //! Puts the user's service behind the connections' handler.
 
 use super::Sources;
+use super::budget::LogBudget;
 use super::topics::{Asked, asked, asked_to_open};
 use crate::config::Rules;
 use crate::conn::{Handler, Io, Outcome, Peer, Verdict};
 use crate::error::{Refused, Violation};
 use crate::http::{Date, Head, Node, Origins, Response, forwarded, wants_events};
-use crate::limits::{EVENT_SOURCE_RETRY_MS, LOG_LINES_PER_SECOND};
+use crate::limits::EVENT_SOURCE_RETRY_MS;
 use crate::metrics::Metrics;
 use crate::service::{Accept, AnswerKind, Begun, ConnId, Connection, Decision, Message, Request, Service, Wish};
 use crate::time::Millis;
@@ -189,37 +190,15 @@ impl<S: Service> Handler<S::State> for Glue<'_, S> {
             return;
         };
         self.metrics.refused.count(refused as usize);
-        if self.log.allows(self.now) {
-            log::info!("refused {peer}: {} {}", response.status(), refused.word());
+        if self.log.allows(self.now, refused.word()) {
+            log::info!(peer:% = peer, status = response.status(), reason = refused.word(); "refused");
         }
     }
 
     fn violated(&mut self, violation: Violation, peer: Peer) {
         self.metrics.violations.count(violation as usize);
-        if self.log.allows(self.now) {
-            log::info!("closed {peer}: {} {}", violation.code(), violation.word());
+        if self.log.allows(self.now, violation.word()) {
+            log::info!(peer:% = peer, code = violation.code(), reason = violation.word(); "closed");
         }
-    }
-}
-
-/// Keeps a flood of refusals from becoming a flood of log lines: so many a second, and the number of those left
-/// out with the first of the next second.
-#[derive(Debug, Default)]
-pub(super) struct LogBudget {
-    second: u64,
-    lines: u32,
-}
-
-impl LogBudget {
-    pub(super) fn allows(&mut self, now: Millis) -> bool {
-        let second = now.0 / 1000;
-        if second != self.second {
-            if self.lines > LOG_LINES_PER_SECOND {
-                log::info!("{} more lines like these were left out", self.lines - LOG_LINES_PER_SECOND);
-            }
-            (self.second, self.lines) = (second, 0);
-        }
-        self.lines = self.lines.saturating_add(1);
-        self.lines <= LOG_LINES_PER_SECOND
     }
 }

@@ -124,14 +124,15 @@ impl<S: Service, K: Kernel> Worker<S, K> {
             entry.conn.settle(Ended::new(End::MemoryShort));
             self.remove(slot, true);
             self.port().metrics.shed.add(1);
-            if self.log.allows(self.now) {
-                log::info!("closed {peer}: {}, it held {held} bytes", End::MemoryShort.word());
+            let reason = End::MemoryShort.word();
+            if self.log.allows(self.now, reason) {
+                log::info!(peer:% = peer, reason, held; "closed");
             }
         }
         if bound <= SHED_BYTES_MIN {
             let dropped = self.topics.shrink();
-            if dropped > 0 && self.log.allows(self.now) {
-                log::warn!("memory: dropped {dropped} bytes of what topics keep");
+            if dropped > 0 && self.log.allows(self.now, "logs_dropped") {
+                log::warn!(reason = "logs_dropped"; "memory: dropped {dropped} bytes of what topics keep");
             }
         }
     }

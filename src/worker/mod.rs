@@ -18,6 +18,7 @@
 mod accept;
 mod ages;
 mod aging;
+mod budget;
 #[cfg(feature = "centrifugo")]
 mod calls;
 mod drain;
@@ -62,11 +63,11 @@ use crate::topic::{Author, Retention, Topics};
 use accept::{Accepting, Pace};
 use ages::Ages;
 use aging::Aging;
+use budget::LogBudget;
 use drain::Leaving;
 use drive::Corked;
 use expiry::Expiries;
 use fanout::{Joined, Permit};
-use glue::LogBudget;
 use kernel::Event;
 use std::collections::{HashMap, VecDeque};
 use std::io;
@@ -314,6 +315,7 @@ impl<S: Service, K: Kernel> Worker<S, K> {
         if self.shared.budget.is_some() {
             self.look_at_memory();
         }
+        self.log.settle(self.now);
         self.uncork();
         if self.output.capacity() > OUTPUT_KEEP_BYTES {
             self.output = Vec::new();
@@ -351,7 +353,8 @@ impl<S: Service, K: Kernel> Worker<S, K> {
         let drain = self.drain.as_ref().map(|leaving| leaving.next(self.table.high(), self.now));
         let aging = self.aging.as_ref().map(Aging::next);
         let expiry = (!self.topics.is_empty()).then_some(self.expiry);
-        let others = [self.accepting.next(), self.throttle.next(), self.memory_look(), self.next_expiry()];
+        let others =
+            [self.accepting.next(), self.throttle.next(), self.memory_look(), self.next_expiry(), self.log.next()];
         [timer, tick, drain, aging, expiry].into_iter().chain(others).flatten().min().map(|next| next.since(self.now))
     }
 

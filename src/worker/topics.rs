@@ -258,8 +258,8 @@ impl<S: Service, K: Kernel> Worker<S, K> {
                 (published, Asker::Caller(then)) => {
                     self.call(then, published);
                 }
-                (Err(_), Asker::Nobody) if self.log.allows(self.now) => {
-                    log::warn!("a message to {name} was not published: {}", Refused::TopicsFull);
+                (Err(_), Asker::Nobody) if self.log.allows(self.now, Refused::TopicsFull.word()) => {
+                    log::warn!(reason = Refused::TopicsFull.word(); "a message to {name} was not published: {}", Refused::TopicsFull);
                 }
                 (_, Asker::Nobody) => {}
             },

@@ -62,7 +62,7 @@ fn main() -> ExitCode {
 
 fn serve(options: serve::Options) -> Result<ExitCode, Box<dyn Error>> {
     let loaded = options.load()?;
-    log::install(loaded.settings.log_level);
+    log::install(loaded.settings.log_level, loaded.settings.log_format);
     serve::run(options, &loaded)?;
     Ok(ExitCode::SUCCESS)
 }

@@ -1,6 +1,7 @@
 //! SIGHUP: the file is read again, and what can change does.
 
 use crate::config::{Change, Settings, Snapshot, setting_of};
+use crate::log::configure;
 use crate::serve::{Bare, Front, Options, Site, service};
 use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::time::Duration;
@@ -57,7 +58,7 @@ impl Reloader {
                 Err(RecvTimeoutError::Disconnected) => break,
             }
         }
-        log::set_max_level(settings.log_level);
+        configure(settings.log_level, settings.log_format);
         let untaken: Vec<_> = untaken.into_iter().map(setting_of).collect();
         let mut told = Snapshot::of(settings);
         let changes = self.told.changes(&told);

@@ -3,6 +3,7 @@
 use super::table::{ADDRESS, LISTEN, PORT};
 use super::value::{Listen, Mode, Secret};
 use super::{Fault, Loaded};
+use crate::log::Format;
 use crate::memory;
 use log::LevelFilter;
 use std::net::{IpAddr, SocketAddr};
@@ -27,6 +28,7 @@ pub(crate) struct Settings {
     pub(crate) compresses: bool,
     pub(crate) compression: Compression,
     pub(crate) log_level: LevelFilter,
+    pub(crate) log_format: Format,
     /// Centrifugo's clients have pings of their own.
     pub(crate) client_ping_interval: Duration,
     pub(crate) client_pong_timeout: Duration,
@@ -72,6 +74,7 @@ impl Default for Settings {
             compresses: false,
             compression: Compression::default(),
             log_level: LevelFilter::Info,
+            log_format: Format::Text,
             client_ping_interval: limits::CENTRIFUGO_PING_INTERVAL,
             client_pong_timeout: limits::CENTRIFUGO_PONG_TIMEOUT,
             client_connect_timeout: limits::CENTRIFUGO_CONNECT_TIMEOUT,

@@ -254,6 +254,9 @@ pub(crate) const SETTINGS: &[Setting<Settings>] = &[
     row("log.level", |s| &mut s.log_level,
         "Least important lines to log: off, error, warn, info, debug, trace. debug has a line for each connection that ends.")
         .flag("log-level", "LEVEL"),
+    row("log.format", |s| &mut s.log_format,
+        "How the log is written: text, or json: an object a line. A flood of lines for one reason is cut to 10 a second and worker, and says how many were left out.")
+        .flag("log-format", "FORMAT"),
     // Ours.
     row("throng.listen", |s| &mut s.listen,
         "Addresses with ports to listen on, IPv4 and IPv6, port 0 being any free one; and unix:/PATH for a Unix-domain socket: a dead server's is replaced, and ours removed at the end.")

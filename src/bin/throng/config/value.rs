@@ -1,5 +1,6 @@
 //! The kinds of values that settings have: how each is read, from a file or from a text, and how it is shown.
 
+use crate::log::Format;
 use log::LevelFilter;
 use std::fmt::{self, Write};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -442,6 +443,7 @@ macro_rules! words {
     };
 }
 
+words!(Format: "text" => Format::Text, "json" => Format::Json);
 words!(SlowReaders: "disconnect" => SlowReaders::Disconnect, "skip" => SlowReaders::Skip);
 
 #[cfg(test)]
