@@ -474,6 +474,7 @@ const HELD: usize = 60;
 #[test]
 fn private_tables_count_each_connection_once() {
     let server = Throng::start("--echo --workers 3");
+    eventually("all threads are there", PATIENCE, || server.descriptors().len() == 3 + 2);
     let before = server.descriptors();
     let mut peers: Vec<Raw> = (0..HELD).map(|_| server.websocket()).collect();
     peers.iter_mut().for_each(|peer| peer.echo("hello"));

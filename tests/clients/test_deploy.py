@@ -5,10 +5,14 @@ Clients come from addresses of their own on loopback, so that they are not taken
 
 import contextlib
 import json
+import os
 import re
+import shutil
 import signal
 import socket
 import subprocess
+import sys
+import tempfile
 import threading
 import time
 import urllib.request
@@ -99,14 +103,24 @@ def fleet(request, start, tmp_path):
     configuration."""
     program = tool(request.param)
     running = []
+    shared = tempfile.mkdtemp(prefix="throng-")
+    os.chmod(shared, 0o755)
 
-    def fleet(*flags: str, change: dict[str, str] | None = None) -> Fleet:
+    def fleet(*flags: str, change: dict[str, str] | None = None, sockets: bool = False) -> Fleet:
         trust = [*TRUST[request.param], "--log-level", "debug"]
-        servers = [start(*trust, *flags, echo=False) for _ in range(2)]
+        if sockets:
+            trust[1] = "unix"
+        paths = [Path(shared) / f"{name}.sock" for name in "ab"]
+        # As deploy/throng.toml has it: nginx's workers are somebody else.
+        more = [[f"--listen=unix:{path}", "--listen-mode", "0666"] if sockets else [] for path in paths]
+        servers = [start(*trust, *flags, *more[index], echo=False) for index in range(2)]
         address = f"127.0.0.1:{free_port()}"
         shipped = DEPLOY / {"nginx": "nginx.conf", "haproxy": "haproxy.cfg"}[request.param]
         config = shipped.read_text()
-        places = {"127.0.0.1:8081": servers[0].address, "127.0.0.1:8082": servers[1].address}
+        at = [server.address for server in servers]
+        if sockets:
+            at = [{"nginx": "unix:", "haproxy": "unix@"}[request.param] + str(path) for path in paths]
+        places = dict(zip(["127.0.0.1:8081", "127.0.0.1:8082"], at))
         if request.param == "nginx":
             places["listen 80;"] = f"listen {address};"
         else:
@@ -139,6 +153,7 @@ def fleet(request, start, tmp_path):
     for process in running:
         process.terminate()
         process.wait(STEP_S_MAX)
+    shutil.rmtree(shared)
 
 
 def test_every_transport_works(fleet):
@@ -166,6 +181,17 @@ def test_every_transport_works(fleet):
         sdk = PythonCentrifuge(fleet.address, protobuf=False)
         sdk.subscribed("c")
         sdk.end()
+
+
+def test_the_proxy_comes_through_unix_domain_sockets(fleet, tmp_path):
+    fleet = fleet(sockets=True)
+    with client() as http:
+        assert http.post(fleet.url("/topics/t"), content="x").status_code == 200
+        assert http.get(fleet.url("/topics/t?since=what")).status_code == 400
+    eventually("the refusal is logged", lambda: re.search(rf"refused {re.escape(CLIENT)}\b.*bad_parameter", fleet.log))
+    frames = open_websocket(fleet, "/topics/t?since=earliest")
+    assert frames.recv() == "x"
+    frames.close()
 
 
 def test_what_the_operator_asks_is_not_for_everybody(fleet):
@@ -453,15 +479,20 @@ def calls(analyze: str, names: str) -> set[str]:
     return found
 
 
-def test_the_unit_lets_through_what_a_server_does(start, tmp_path):
-    """Every system call of a server that serves, reloads and drains is held against the unit's filter."""
-    analyze, strace = tool("systemd-analyze"), tool("strace")
+def allowed_calls(analyze: str) -> set[str]:
+    """What the unit's filter leaves."""
     allowed: set[str] = set()
     for line in unit()["SystemCallFilter"]:
         if line.startswith("~"):
             allowed -= calls(analyze, line[1:])
         else:
             allowed |= calls(analyze, line)
+    return allowed
+
+
+def test_the_unit_lets_through_what_a_server_does(start, tmp_path):
+    """Every system call of a server that serves, reloads and drains is held against the unit's filter."""
+    strace, allowed = tool("strace"), allowed_calls(tool("systemd-analyze"))
     socket_path, trace = tmp_path / "s", tmp_path / "trace"
     command = [strace, "-f", "-qq", "-o", trace, THRONG, "serve", "--listen", f"unix:{socket_path}"]
     command += ["--listen", "127.0.0.1:0", "--drain", "0.2", "--compression", "--pin"]
@@ -488,11 +519,54 @@ def test_the_unit_lets_through_what_a_server_does(start, tmp_path):
     assert used - allowed <= {"execve"}, sorted(used - allowed)
 
 
+FILTERED = """
+import errno, os, sys
+import pyseccomp as seccomp
+
+# RestrictNamespaces=yes: whatever makes a namespace.
+namespaces = seccomp.SyscallFilter(seccomp.ALLOW)
+for flag in [0x80, 0x00020000, 0x02000000, 0x04000000, 0x08000000, 0x10000000, 0x20000000, 0x40000000]:
+    namespaces.add_rule(seccomp.ERRNO(errno.EPERM), "unshare", seccomp.Arg(0, seccomp.MASKED_EQ, flag, flag))
+# SystemCallFilter=: nothing but these. systemd itself needs no more than to start the program.
+calls = seccomp.SyscallFilter(seccomp.ERRNO(errno.EPERM))
+for name in {*sys.argv[1].split(","), "execve"}:
+    try:
+        calls.add_rule(seccomp.ALLOW, name)
+    except (OSError, ValueError):
+        pass  # another architecture's
+namespaces.load()
+calls.load()
+os.execv(sys.argv[2], sys.argv[2:])
+"""
+
+
+def test_a_server_runs_as_ever_under_the_units_filter(tmp_path):
+    command = [sys.executable, "-c", FILTERED, ",".join(sorted(allowed_calls(tool("systemd-analyze"))))]
+    command += [THRONG, "serve", "--listen", "127.0.0.1:0", "--listen", f"unix:{tmp_path / 's'}", "--drain", "0.2", "--pin"]
+    with open(tmp_path / "log", "w") as log:
+        process = subprocess.Popen(command, stderr=log)
+    said = lambda: (tmp_path / "log").read_text()  # noqa: E731
+    try:
+        eventually("it listens", lambda: re.search(r"listening on (\d\S+:\d+)", said()) or process.poll() is not None)
+        address = re.search(r"listening on (\d\S+:\d+)", said())[1]
+        assert "Seccomp:\t2" in Path(f"/proc/{process.pid}/status").read_text(), "there is a filter"
+        assert "WARN" not in said(), said()
+        ws = websocket.create_connection(f"ws://{address}/topics/t", timeout=STEP_S_MAX)
+        with httpx.Client(transport=httpx.HTTPTransport(uds=str(tmp_path / "s"))) as local:
+            assert local.post("http://x/topics/t", content="x").status_code == 200
+        assert ws.recv() == "x"
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(STEP_S_MAX) == 0, said()
+    finally:
+        process.kill()
+    assert "WARN" not in said() and not (tmp_path / "s").exists(), said()
+
+
 def manifests() -> dict[str, dict]:
     return {each["kind"]: each for each in yaml.safe_load_all((DEPLOY / "kubernetes.yaml").read_text())}
 
 
-def test_the_manifest_fits_the_binary(start):
+def test_the_manifest_fits_the_binary(start, monkeypatch):
     found = manifests()
     assert set(found) == {"Deployment", "Service", "PodDisruptionBudget"}
     template = found["Deployment"]["spec"]["template"]
@@ -512,6 +586,10 @@ def test_the_manifest_fits_the_binary(start):
     needed = container["lifecycle"]["preStop"]["sleep"]["seconds"]
     needed += end_s(seconds(given["drain-delay"]), seconds(given["drain"]))
     assert pod["terminationGracePeriodSeconds"] > needed
+    secrets = {each["name"] for each in container["env"] if "secretKeyRef" in each["valueFrom"]}
+    assert secrets == {"THRONG_TOKEN_SECRET", "THRONG_API_KEY"}
+    for name in secrets:
+        monkeypatch.setenv(name, "not so secret")
     # The command line as it is, but for the port, which is free here.
     flags = [flag for flag in container["args"] if not flag.startswith(("--listen", "--drain="))]
     server = start(*flags, "--drain", "0.2", echo=False)
