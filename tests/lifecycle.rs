@@ -125,6 +125,58 @@ fn long_polls_are_answered_and_streams_say_when_to_come_back() {
     assert_eq!(server.exit(PATIENCE).code(), Some(0));
 }
 
+/// Those who were closed first are at another server by then, and would never hear of it.
+#[test]
+fn nothing_is_published_once_the_first_are_closed() {
+    let server = Throng::start("--workers 1 --drain 6 --client-publish");
+    let mut first: Vec<Raw> = (0..4).map(|_| server.websocket()).collect();
+    let asked = |target: &str| {
+        let mut peer = server.connect();
+        peer.send(plain(target).bytes());
+        assert_eq!(peer.answer().status, 200);
+        peer
+    };
+    // Their turn comes late.
+    let (mut publisher, mut reader) = (asked("/topics/t"), asked("/topics/t"));
+    let mut writer = server.connect();
+    writer.send(upgrade().line("GET /topics/t HTTP/1.1").bytes());
+    assert_eq!(writer.head().status, 101);
+    server.signal("TERM");
+    first[0].expect_close(1001);
+    publisher.send("POST /topics/t HTTP/1.1\r\nHost: a\r\nContent-Length: 4\r\n\r\nlate");
+    let refused = publisher.response();
+    assert_eq!((refused.status, &*refused.problem()["code"]), (503, "draining"));
+    assert!(refused.lists("Connection", "close") && refused.field("Retry-After").is_some(), "{refused:?}");
+    writer.send(text("late").bytes());
+    writer.expect_close(1001);
+    // What only reads is answered, and nothing is there.
+    reader.send(plain("/topics/t").bytes());
+    let answer = reader.response();
+    assert_eq!((answer.status, answer.body.trim_ascii()), (200, &b"[]"[..]));
+    assert!(answer.lists("Connection", "close"), "{answer:?}");
+}
+
+#[test]
+fn connections_that_are_too_old_are_told_to_come_back() {
+    let server = Throng::start("--workers 1 --max-connection-age 1 --ping-interval 60");
+    let began = Instant::now();
+    let mut peer = server.websocket();
+    let mut stream = server.connect();
+    stream.send("GET /topics/t HTTP/1.1\r\nHost: a\r\nAccept: text/event-stream\r\n\r\n");
+    let mut idle = server.connect();
+    idle.send(plain("/topics/t").bytes());
+    assert_eq!((stream.head().status, idle.answer().status), (200, 200));
+    assert_eq!(peer.expect_close(1001), "this connection is as old as it may become: connect again");
+    assert!(began.elapsed() >= millis(900) && began.elapsed() < millis(4000), "{:?}", began.elapsed());
+    peer.send(close(1001, "").bytes());
+    let rest = String::from_utf8(stream.rest()).unwrap();
+    assert!(rest.trim_end().rsplit("\n\n").next().unwrap().starts_with("retry: "), "{rest:?}");
+    idle.expect_eof();
+    eventually("it is counted", PATIENCE, || {
+        server.get("/metrics").contains("throng_closed_total{reason=\"max_age\"} 1\n")
+    });
+}
+
 #[test]
 fn sigint_drains_too() {
     let mut server = Throng::start("--drain 0.2");

@@ -200,6 +200,29 @@ fn a_trusted_proxy_names_its_clients_by_a_header() {
     }
 }
 
+/// Without a restart, and for connections that are there already.
+#[test]
+fn who_is_trusted_can_be_changed_by_a_reload() {
+    let folder = Folder::new("reload");
+    let file = folder.0.join("throng.toml");
+    let trust = |network: &str| {
+        fs::write(&file, format!("[throng.proxy]\ntrusted = [\"{network}\"]\nheader = \"X-Forwarded-For\"\n")).unwrap();
+    };
+    trust("127.0.0.9");
+    let server = Throng::start(&format!("--config {}", file.display()));
+    let request = "GET /topics/t?since=x HTTP/1.1\r\nHost: a\r\nX-Forwarded-For: 192.0.2.7\r\n\r\n";
+    let mut peer = Raw::connect_from(PROXY, server.addrs[0]);
+    peer.send(request);
+    assert_eq!(peer.answer().status, 400);
+    server.until_logged("refused 127.0.0.2:");
+    trust("127.0.0.2");
+    server.signal("HUP");
+    server.until_logged("throng.proxy.trusted");
+    peer.send(request);
+    assert_eq!(peer.answer().status, 400);
+    server.until_logged("refused 192.0.2.7: 400 bad_parameter");
+}
+
 /// The limit is the client's, not the proxy's, over all workers.
 #[test]
 fn clients_behind_a_proxy_have_a_limit_each() {
