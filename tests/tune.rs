@@ -300,3 +300,18 @@ fn a_terminal_is_asked_first() {
         assert_eq!(fake.now("net/ipv4/tcp_mem"), expected, "{text}");
     }
 }
+
+/// The script behind what the table calls tried, as far as it touches nobody else and takes a moment.
+#[test]
+fn limits_that_can_be_run_into_are_run_into() {
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tuning/proof");
+    let Ok(output) = Command::new("python3").arg(script).args(["nofile", "somaxconn", "ports", "migrate-req"]).output()
+    else {
+        return eprintln!("SKIPPED: no python3");
+    };
+    let (status, text, errors) = said(&output);
+    assert_eq!(status, Some(0), "{text}{errors}");
+    println!("{text}");
+    let verdicts = text.lines().last().unwrap_or_default();
+    assert!(verdicts.contains("0 FAILED") || verdicts.starts_with("SKIPPED"), "{text}{errors}");
+}

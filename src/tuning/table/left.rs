@@ -81,12 +81,16 @@ pub(super) const TABLE: [Setting; 22] = [
         "below the ping interval the firewall forgets connections that live, and their packets are INVALID",
     )
     .on(with("nf_conntrack")),
-    left(
+    Setting {
+        unit: "microseconds",
+        need: |_, _| Need::OneOf(&[0]),
+        ..left(
         "net.core.busy_poll",
         Role::Both,
         "0: polling the card instead of sleeping takes a core for each worker",
         "more than 0 buys microseconds for few sockets at the price of all idle time",
-    ),
+    )
+    },
     left(
         "net.core.rps_sock_flow_entries",
         Role::Server,
@@ -121,7 +125,7 @@ pub(super) const TABLE: [Setting; 22] = [
     left(
         "net.ipv4.tcp_max_tw_buckets",
         Role::Both,
-        "nothing: 400 bytes each at most for 60 s",
+        "nothing: 256 bytes each, for 60 s at most",
         "lowered: TIME_WAIT ends at once, `TCP: time wait bucket table overflow`, and late packets meet new connections",
     ),
     left(

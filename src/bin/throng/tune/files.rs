@@ -126,16 +126,29 @@ fn systemd() -> String {
     )
 }
 
-/// The guide's table.
+/// The guide's table: what is needed, then what is not.
 fn table() -> String {
     let machine = Machine::stock();
+    let is_left = |setting: &&Setting| million(setting, &machine) == Need::Nothing;
+    let known = |setting: &Setting| match setting.proof {
+        Proof::Tried(experiment) => format!("tried: {experiment}"),
+        Proof::Read => "read, not tried".to_owned(),
+    };
     let mut text = String::from(
-        "| setting | for N connections | 1,000,000 | whose | without it | kernel | known |\n|---|---|---|---|---|---|---|\n",
+        "| setting | for N connections | for 1,000,000 | whose | without it | kernel | known |\n|---|---|---|---|---|---|---|\n",
     );
-    for setting in &SETTINGS {
+    for setting in SETTINGS.iter().filter(|setting| !is_left(setting)) {
+        // A sysctl is below /proc/sys, by its name.
+        let place = match setting.place {
+            Place::File(path) => format!("{path}: "),
+            Place::Limit(_) => "/proc/PID/limits: ".to_owned(),
+            Place::Group(_) => "/sys/fs/cgroup/...: ".to_owned(),
+            Place::Memory => "/proc/meminfo, MemAvailable: ".to_owned(),
+            Place::Sysctl | Place::Told => String::new(),
+        };
         let _ = writeln!(
             text,
-            "| `{}` ({}) | {} | {} | {} | {} | {} | {} |",
+            "| `{}` ({place}{}) | {} | {} | {} | {} | {} | {} |",
             setting.name,
             setting.unit,
             setting.arithmetic,
@@ -143,21 +156,24 @@ fn table() -> String {
             setting.role,
             setting.without,
             setting.kernels,
-            match setting.proof {
-                Proof::Tried(experiment) => format!("tried: {experiment}"),
-                Proof::Read => "read, not tried".to_owned(),
-            }
+            known(setting),
         );
+    }
+    text.push_str("\nAnd what is recommended, and needs nothing:\n\n");
+    text.push_str("| setting | needs | otherwise | kernel | known |\n|---|---|---|---|---|\n");
+    for setting in SETTINGS.iter().filter(is_left) {
+        let Setting { name, arithmetic, without, kernels, .. } = setting;
+        let _ = writeln!(text, "| `{name}` | {arithmetic} | {without} | {kernels} | {} |", known(setting));
     }
     text
 }
 
 /// What a million connections need of it: a server's, or those of a load generator with 20 addresses.
-fn million(setting: &Setting, machine: &Machine) -> String {
+fn million(setting: &Setting, machine: &Machine) -> Need {
     let role = if setting.role == Role::Load { Role::Load } else { Role::Server };
     let aim = Aim::new(CONNECTIONS, role).expect("a million makes sense");
     let aim = Aim { sources: (role == Role::Load).then_some(20), ..aim };
-    (setting.need)(&aim, machine).to_string()
+    (setting.need)(&aim, machine)
 }
 
 #[cfg(test)]
