@@ -460,6 +460,17 @@ impl<T: Send + 'static> Running<T> {
         self.handle.clone()
     }
 
+    /// Has something done on a thread beside the workers, which the signals that end the server do not reach. It is not waited
+    /// for in the end.
+    ///
+    /// # Errors
+    ///
+    /// The system gives no thread.
+    pub fn beside(&self, name: &str, work: impl FnOnce() + Send + 'static) -> io::Result<()> {
+        let _blocked = sys::block_signals(&sys::ASYNCHRONOUS)?;
+        std::thread::Builder::new().name(name.to_owned()).spawn(work).map(drop)
+    }
+
     /// Waits until it has ended: somebody must tell it to, through a [`Handle`].
     ///
     /// # Errors

@@ -22,7 +22,7 @@ fn start() -> Throng {
 
 fn ask(peer: &mut Raw, method: &str, fields: &str, body: &str) -> Response {
     let length = body.len();
-    let head = format!("POST /api/{method} HTTP/1.1\r\nHost: a\r\n{fields}Content-Length: {length}\r\n\r\n");
+    let head = format!("POST /api/{method} HTTP/1.1\r\nHost: localhost\r\n{fields}Content-Length: {length}\r\n\r\n");
     peer.send(head + body);
     peer.answer()
 }
@@ -140,7 +140,7 @@ fn what_cannot_be_read_is_refused() {
         assert_eq!(answer.status, status, "{method} {body}");
         assert!(!answer.problem()["detail"].is_empty());
     }
-    peer.send("GET /api/info HTTP/1.1\r\nHost: a\r\n\r\n");
+    peer.send("GET /api/info HTTP/1.1\r\nHost: localhost\r\n\r\n");
     let answer = peer.answer();
     assert_eq!((answer.status, answer.field("Allow")), (405, Some("POST")));
     for (method, body, code) in [
@@ -404,7 +404,8 @@ fn requests_behind_one_another_are_answered_in_order() {
     let mut all = String::new();
     for number in 0..20 {
         let body = json!({"channels": ["p", format!("p{number}")], "data": number}).to_string();
-        all += &format!("POST /api/broadcast HTTP/1.1\r\nHost: a\r\nContent-Length: {}\r\n\r\n{body}", body.len());
+        all +=
+            &format!("POST /api/broadcast HTTP/1.1\r\nHost: localhost\r\nContent-Length: {}\r\n\r\n{body}", body.len());
     }
     peer.send(all);
     for number in 1..=20 {
@@ -414,7 +415,10 @@ fn requests_behind_one_another_are_answered_in_order() {
     // Who leaves before the answer leaves nothing behind.
     let mut gone = server.connect();
     let body = json!({"channels": (0..500).map(|n| format!("g{n}")).collect::<Vec<_>>(), "data": 1}).to_string();
-    gone.send(format!("POST /api/broadcast HTTP/1.1\r\nHost: a\r\nContent-Length: {}\r\n\r\n{body}", body.len()));
+    gone.send(format!(
+        "POST /api/broadcast HTTP/1.1\r\nHost: localhost\r\nContent-Length: {}\r\n\r\n{body}",
+        body.len()
+    ));
     drop(gone);
     eventually("it was published all the same", PATIENCE, || poll(&server, "/topics/g499").contains("\"id\""));
 }

@@ -60,7 +60,10 @@ fn between<'a>(text: &'a str, before: &str, after: &str) -> &'a str {
 
 fn post(server: &Throng, topic: &str, body: &str) {
     let mut peer = server.connect();
-    peer.send(format!("POST /topics/{topic} HTTP/1.1\r\nHost: a\r\nContent-Length: {}\r\n\r\n{body}", body.len()));
+    peer.send(format!(
+        "POST /topics/{topic} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {}\r\n\r\n{body}",
+        body.len()
+    ));
     assert_eq!(peer.answer().status, 200);
 }
 
@@ -169,9 +172,12 @@ fn whoever_is_there_is_known_exactly() {
     assert!(status == 200 && body.ends_with("\"num_clients\":6,\"num_users\":1}\n"), "{body}");
     let mut api = server.connect();
     let body = r#"{"channel":"t"}"#;
-    api.send(format!("POST /api/presence_stats HTTP/1.1\r\nHost: a\r\nContent-Length: {}\r\n\r\n{body}", body.len()));
+    api.send(format!(
+        "POST /api/presence_stats HTTP/1.1\r\nHost: localhost\r\nContent-Length: {}\r\n\r\n{body}",
+        body.len()
+    ));
     assert_eq!(api.answer().body, b"{\"result\":{\"num_clients\":6,\"num_users\":1}}\n");
-    api.send(format!("POST /api/presence HTTP/1.1\r\nHost: a\r\nContent-Length: {}\r\n\r\n{body}", body.len()));
+    api.send(format!("POST /api/presence HTTP/1.1\r\nHost: localhost\r\nContent-Length: {}\r\n\r\n{body}", body.len()));
     let all = String::from_utf8(api.answer().body).unwrap();
     let entry = format!("\"{0}\":{{\"user\":\"\",\"client\":\"{0}\"}}", clients[4].id);
     assert!(all.starts_with("{\"result\":{\"presence\":{\"") && all.contains(&entry), "{all}");

@@ -36,7 +36,10 @@ impl Site {
 
     fn api(&self, method: &str, body: &Value) -> Value {
         let (mut peer, body) = (Raw::connect(self.address), body.to_string());
-        peer.send(format!("POST /api/{method} HTTP/1.1\r\nHost: a\r\nContent-Length: {}\r\n\r\n{body}", body.len()));
+        peer.send(format!(
+            "POST /api/{method} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {}\r\n\r\n{body}",
+            body.len()
+        ));
         serde_json::from_slice::<Value>(&peer.answer().body).expect("JSON")["result"].take()
     }
 

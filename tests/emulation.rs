@@ -19,7 +19,7 @@ fn start(options: &str) -> Throng {
 
 fn request(method: &str, target: &str, content_type: &str, body: &[u8]) -> Vec<u8> {
     let head = format!(
-        "{method} {target} HTTP/1.1\r\nHost: throng.test\r\nContent-Type: {content_type}\r\nContent-Length: {}\r\n\r\n",
+        "{method} {target} HTTP/1.1\r\nHost: localhost\r\nContent-Type: {content_type}\r\nContent-Length: {}\r\n\r\n",
         body.len()
     );
     [head.as_bytes(), body].concat()
@@ -417,7 +417,7 @@ fn pages_of_other_origins_are_let_in_if_they_are_allowed() {
         let mut peer = server.connect();
         let length = body.len();
         peer.send(format!(
-            "{method} {target} HTTP/1.1\r\nHost: throng.test\r\nOrigin: {origin}\r\nContent-Length: {length}\r\n\r\n{body}"
+            "{method} {target} HTTP/1.1\r\nHost: localhost\r\nOrigin: {origin}\r\nContent-Length: {length}\r\n\r\n{body}"
         ));
         (peer.head(), peer)
     };

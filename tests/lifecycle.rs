@@ -109,8 +109,8 @@ fn long_polls_are_answered_and_streams_say_when_to_come_back() {
         peer.send(head);
         peer
     };
-    let mut poll = ask("GET /topics/t?wait=30 HTTP/1.1\r\nHost: a\r\n\r\n");
-    let mut stream = ask("GET /topics/t HTTP/1.1\r\nHost: a\r\nAccept: text/event-stream\r\n\r\n");
+    let mut poll = ask("GET /topics/t?wait=30 HTTP/1.1\r\nHost: localhost\r\n\r\n");
+    let mut stream = ask("GET /topics/t HTTP/1.1\r\nHost: localhost\r\nAccept: text/event-stream\r\n\r\n");
     assert_eq!(stream.head().status, 200);
     server.until_connections(3.0.., PATIENCE);
     server.signal("TERM");

@@ -55,7 +55,7 @@ fn assert_address_full(answer: &Response) {
 #[track_caller]
 fn metrics(server: &Throng) -> String {
     let mut peer = from(server, OBSERVER);
-    peer.send("GET /metrics HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n");
+    peer.send("GET /metrics HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
     String::from_utf8(peer.response().body).unwrap()
 }
 

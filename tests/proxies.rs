@@ -19,7 +19,7 @@ const CLIENT: IpAddr = IpAddr::V4(Ipv4Addr::new(127, 0, 0, 3));
 const LINE: &str = "PROXY TCP4 192.0.2.7 198.51.100.2 4242 80\r\n";
 
 /// A request that is refused, and logged with whom it came from.
-const REFUSED: &str = "GET /topics/t?since=x HTTP/1.1\r\nHost: a\r\nConnection: close\r\n";
+const REFUSED: &str = "GET /topics/t?since=x HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n";
 
 impl Throng {
     /// The answer to a request from that address.
@@ -170,14 +170,14 @@ fn a_trusted_proxy_names_its_clients_by_the_proxy_protocol() {
     assert_eq!(peer.response().status, 400);
     server.until_logged("refused peer=192.0.2.8:4242 status=400 reason=bad_parameter");
     // A check of the proxy's own.
-    let local = "PROXY UNKNOWN\r\nGET /readyz HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n";
+    let local = "PROXY UNKNOWN\r\nGET /readyz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
     assert_eq!(server.ask(PROXY, local), (200, "ready\n".to_owned()));
 }
 
 #[test]
 fn a_trusted_proxy_that_says_nothing_is_refused() {
     let server = Throng::start("--proxy-trusted 127.0.0.2 --proxy-protocol --head-timeout 0.5");
-    let (status, body) = server.ask(PROXY, "GET / HTTP/1.1\r\nHost: a\r\n\r\n");
+    let (status, body) = server.ask(PROXY, "GET / HTTP/1.1\r\nHost: localhost\r\n\r\n");
     assert_eq!(status, 400);
     assert!(body.contains("proxy_expected"), "{body}");
     for said in ["", "PROXY TCP4 192.0.2.7", LINE] {

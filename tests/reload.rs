@@ -47,7 +47,7 @@ fn status(server: &Throng, request: &Head) -> u16 {
 fn publish(server: &Throng, topic: &str, body: &str) -> u16 {
     let mut peer = server.connect();
     peer.send(format!(
-        "POST {topic} HTTP/1.1\r\nHost: test\r\nX-API-Key: key\r\nContent-Length: {}\r\n\r\n{body}",
+        "POST {topic} HTTP/1.1\r\nHost: localhost\r\nX-API-Key: key\r\nContent-Length: {}\r\n\r\n{body}",
         body.len()
     ));
     peer.head().status

@@ -18,7 +18,10 @@ fn publish(server: &Throng, topic: &str, body: &str) -> String {
 }
 
 fn publish_on(peer: &mut Raw, topic: &str, body: &str) -> String {
-    peer.send(format!("POST /topics/{topic} HTTP/1.1\r\nHost: a\r\nContent-Length: {}\r\n\r\n{body}", body.len()));
+    peer.send(format!(
+        "POST /topics/{topic} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {}\r\n\r\n{body}",
+        body.len()
+    ));
     let answer = peer.answer();
     assert_eq!(answer.status, 200, "{answer:?}");
     let cursor = answer.field("Throng-Cursor").unwrap().to_owned();
@@ -145,7 +148,8 @@ fn messages_are_text_json_or_bytes() {
     let (mut bare, _) = subscribe(&server, "/topics/kinds");
     let post = |fields: &str, body: &[u8]| {
         let mut peer = server.connect();
-        let head = format!("POST /topics/kinds HTTP/1.1\r\nHost: a\r\nContent-Length: {}\r\n{fields}\r\n", body.len());
+        let head =
+            format!("POST /topics/kinds HTTP/1.1\r\nHost: localhost\r\nContent-Length: {}\r\n{fields}\r\n", body.len());
         peer.send([head.as_bytes(), body].concat());
         peer.answer()
     };
@@ -193,14 +197,14 @@ fn requests_that_make_no_sense_are_told_why() {
         assert_eq!((answer.status, &*answer.problem()["code"]), (status, code), "{target}");
     }
     let mut peer = server.connect();
-    peer.send("DELETE /topics/a HTTP/1.1\r\nHost: a\r\n\r\n");
+    peer.send("DELETE /topics/a HTTP/1.1\r\nHost: localhost\r\n\r\n");
     let answer = peer.answer();
     assert_eq!((answer.status, answer.field("Allow")), (405, Some("GET, HEAD, POST, OPTIONS")));
-    peer.send("OPTIONS /topics/a HTTP/1.1\r\nHost: a\r\nOrigin: http://a\r\n\r\n");
+    peer.send("OPTIONS /topics/a HTTP/1.1\r\nHost: localhost\r\nOrigin: http://localhost\r\n\r\n");
     let answer = peer.answer();
-    assert_eq!((answer.status, answer.field("Access-Control-Allow-Origin")), (204, Some("http://a")));
+    assert_eq!((answer.status, answer.field("Access-Control-Allow-Origin")), (204, Some("http://localhost")));
     let cursor = publish(&server, "a%2Fb%25", "x");
-    peer.send("HEAD /topics/a%2Fb%25 HTTP/1.1\r\nHost: a\r\n\r\n");
+    peer.send("HEAD /topics/a%2Fb%25 HTTP/1.1\r\nHost: localhost\r\n\r\n");
     assert_eq!(peer.head().field("Throng-Cursor"), Some(&*cursor));
 }
 
@@ -210,7 +214,7 @@ fn pipelined_publishers_are_acknowledged_in_order() {
     let (mut bare, _) = subscribe(&server, "/topics/fast");
     let mut peer = server.connect();
     let requests: String = (100..400)
-        .map(|number| format!("POST /topics/fast HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\n{number}"))
+        .map(|number| format!("POST /topics/fast HTTP/1.1\r\nHost: localhost\r\nContent-Length: 3\r\n\r\n{number}"))
         .collect();
     peer.send(requests);
     for number in 100..400 {
@@ -375,7 +379,7 @@ fn a_head_says_where_the_topic_stands_and_no_length() {
     let server = start();
     let cursor = publish(&server, "t", "x");
     let mut peer = server.connect();
-    peer.send("HEAD /topics/t HTTP/1.1\r\nHost: a\r\n\r\n");
+    peer.send("HEAD /topics/t HTTP/1.1\r\nHost: localhost\r\n\r\n");
     let head = peer.head();
     assert_eq!((head.status, head.field("Throng-Cursor")), (200, Some(&*cursor)));
     assert_eq!(head.field("Content-Length"), None, "a GET would send more");

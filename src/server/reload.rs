@@ -45,7 +45,7 @@ impl<T> Handle<T> {
         let untaken = config.keep_of(&told);
         let all = |error| vec![error];
         let rules = config.rules().map_err(all)?;
-        let origins = Arc::new(Origins::new(&config.origins).map_err(all)?);
+        let origins = Arc::new(Origins::new(&config.origins).map_err(all)?.at(config.hosts));
         self.shared.limit(&config, &rules);
         let retention = Retention::of_worker(&rules.topics, config.topics_max, self.shared.ports.len());
         let reload = Arc::new(Reload { rules, origins, retention, accept_rate: config.accept_rate });

@@ -80,8 +80,10 @@ fn given(request: &Request<'_>, cookie: Option<&str>) -> Result<Option<String>, 
             let detail = "Authorization is not UTF-8: send it in ASCII, or leave it out";
             Response::detailed(Refused::HeaderUnreadable, detail)
         })?;
-        let credentials = authorization.split_once(' ').filter(|(scheme, _)| scheme.eq_ignore_ascii_case("Bearer"));
-        explicit.extend(credentials.map(|(_, token)| token.trim()));
+        let (scheme, token) = authorization.split_once(' ').unwrap_or((authorization, ""));
+        if scheme.eq_ignore_ascii_case("Bearer") {
+            explicit.push(token.trim());
+        }
     }
     let is_upgrade = wants_websocket(request);
     explicit

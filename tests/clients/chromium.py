@@ -33,7 +33,7 @@ OPTIONS = (
 
 
 class Chromium:
-    def __init__(self, profile: Path):
+    def __init__(self, profile: Path, *more: str):
         program = os.environ.get("THRONG_CHROMIUM", "chromium")
         assert shutil.which(program), f"{program} is missing: apt install chromium"
         # Its sandbox refuses to run as root.
@@ -41,7 +41,7 @@ class Chromium:
         self.log_path = profile / "chromium.log"
         with open(self.log_path, "w") as log:
             self.process = subprocess.Popen(
-                [program, *OPTIONS, *sandbox, f"--user-data-dir={profile}", "about:blank"],
+                [program, *OPTIONS, *more, *sandbox, f"--user-data-dir={profile}", "about:blank"],
                 stdout=log,
                 stderr=log,
             )

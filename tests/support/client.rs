@@ -36,7 +36,7 @@ pub(crate) fn upgrade() -> Head {
 
 /// A valid request that is no upgrade.
 pub(crate) fn plain(target: &str) -> Head {
-    Head { lines: vec![format!("GET {target} HTTP/1.1").into_bytes()] }.with("Host: throng.test")
+    Head { lines: vec![format!("GET {target} HTTP/1.1").into_bytes()] }.with("Host: localhost")
 }
 
 impl Head {

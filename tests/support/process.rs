@@ -88,7 +88,7 @@ impl Throng {
     #[track_caller]
     pub(crate) fn get(&self, path: &str) -> String {
         let mut peer = self.connect();
-        peer.send(format!("GET {path} HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n"));
+        peer.send(format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"));
         let response = peer.response();
         assert_eq!(response.status, 200, "{response:?}");
         String::from_utf8(response.body).unwrap()

@@ -2,8 +2,10 @@
 
 #![deny(unsafe_code)]
 
+mod access;
 mod config;
 mod connect;
+mod jwks;
 mod log;
 mod memory;
 mod preflight;

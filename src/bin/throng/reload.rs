@@ -1,5 +1,6 @@
 //! SIGHUP: the file is read again, and what can change does.
 
+use crate::access::Access;
 use crate::config::{Change, Settings, Snapshot, setting_of};
 use crate::log::configure;
 use crate::serve::{Bare, Front, Options, Site, service};
@@ -14,14 +15,16 @@ const WORKERS_PATIENCE: Duration = Duration::from_secs(10);
 pub(crate) struct Reloader {
     options: Options,
     handle: Handle<Mounted<Bare>>,
+    /// The keys, which the services have already.
+    access: Access,
     /// What the server goes by: as it was told last, but for what only a start takes.
     told: Snapshot,
     drain: Drain,
 }
 
 impl Reloader {
-    pub(crate) fn new(options: Options, settings: &Settings, handle: Handle<Mounted<Bare>>) -> Self {
-        Self { options, handle, told: Snapshot::of(settings), drain: settings.drain() }
+    pub(crate) fn new(options: Options, settings: &Settings, access: Access, handle: Handle<Mounted<Bare>>) -> Self {
+        Self { options, handle, access, told: Snapshot::of(settings), drain: settings.drain() }
     }
 
     /// Reads everything again, and gives the server what it can take. Says what changed, what cannot, and what is wrong: then
@@ -44,7 +47,8 @@ impl Reloader {
                 return;
             }
         };
-        let (site, handle) = (Site::new(settings.clone()), self.handle.clone());
+        self.access.take(settings);
+        let (site, handle) = (Site::new(settings.clone(), self.access.clone()), self.handle.clone());
         let (taken, all_have) = channel();
         self.handle.update_services(move |running: &mut Centrifugo<Front>| {
             running.reconfigure(service(&site, handle.clone()));

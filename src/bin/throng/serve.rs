@@ -1,6 +1,8 @@
 //! `throng serve`.
 
+use crate::access::Access;
 use crate::config::{self, Faults, Flags, Loaded, Settings};
+use crate::jwks::Source;
 use crate::preflight;
 use crate::reload::Reloader;
 use std::error::Error;
@@ -22,7 +24,7 @@ to end, GET /metrics Prometheus's text format. Any other path is a
 WebSocket that is kept open, and echoed with --echo.
 
   throng serve --echo                                 an echo on 127.0.0.1:8080
-  throng serve --listen 0.0.0.0:80 --listen [::]:80   IPv4 and IPv6
+  throng serve --listen 0.0.0.0:80 --listen [::]:80 --api-key-file KEY   IPv4 and IPv6, beyond this machine
   throng serve --config throng.toml                   what is in the file; `throng config default` prints one
   throng serve --max-connections 1000000              as many workers as it takes; no root, no raised limit
 
@@ -54,7 +56,7 @@ pub(crate) struct Front {
     echo: bool,
     api_key: ApiKey,
     /// What the tokens of bare clients are checked with.
-    tokens: Option<TokenKeys>,
+    tokens: TokenKeys,
     /// They are not looked at, and every client may do everything.
     insecure: bool,
     handle: Handle<Mounted<Bare>>,
@@ -80,7 +82,8 @@ impl Front {
                 Err(Response::refuse(401, "this is not the server's API key").header("WWW-Authenticate", "apikey"))
             }
             None if self.insecure => Ok(topic.by_application()),
-            None => match self.tokens.as_ref().and_then(|tokens| tokens.bearer_of(request)) {
+            None if self.tokens.is_empty() => Ok(topic),
+            None => match self.tokens.bearer_of(request) {
                 Some(bearer) => Ok(topic.by_bearer(bearer?)),
                 None => Ok(topic),
             },
@@ -140,30 +143,22 @@ impl Service for Front {
     }
 }
 
-/// What the settings make once for all workers.
+/// What all workers have.
 #[derive(Clone)]
 pub(crate) struct Site {
     settings: Arc<Settings>,
-    tokens: Option<TokenKeys>,
-    subscription_tokens: Option<TokenKeys>,
-    api_key: ApiKey,
+    access: Access,
 }
 
 impl Site {
-    pub(crate) fn new(settings: Settings) -> Self {
-        let subscription_tokens = settings.subscription_tokens.keys().filter(|_| settings.has_subscription_tokens);
-        Self {
-            tokens: settings.tokens.keys(),
-            subscription_tokens,
-            api_key: ApiKey::new(&*settings.api_key),
-            settings: Arc::new(settings),
-        }
+    pub(crate) fn new(settings: Settings, access: Access) -> Self {
+        Self { settings: Arc::new(settings), access }
     }
 }
 
 /// A worker's service, as it is set.
 pub(crate) fn service(site: &Site, handle: Handle<Mounted<Bare>>) -> Centrifugo<Front> {
-    let Site { settings, tokens, subscription_tokens, api_key } = site.clone();
+    let Site { settings, access: Access { api_key, tokens, subscription_tokens } } = site.clone();
     let front = Front {
         echo: settings.echo,
         api_key: api_key.clone(),
@@ -182,11 +177,11 @@ pub(crate) fn service(site: &Site, handle: Handle<Mounted<Bare>>) -> Centrifugo<
         .sse(settings.sse)
         .anonymous(settings.anonymous)
         .insecure(settings.insecure);
-    if let Some(keys) = tokens {
-        service = service.tokens(keys);
+    if !tokens.is_empty() {
+        service = service.tokens(tokens);
     }
-    if let Some(keys) = subscription_tokens {
-        service = service.subscription_tokens(keys);
+    if !subscription_tokens.is_empty() {
+        service = service.subscription_tokens(subscription_tokens);
     }
     if let Some(rate) = NonZeroU32::new(settings.command_rate) {
         service = service.command_rate(rate, NonZeroU32::new(settings.command_burst).unwrap_or(rate));
@@ -199,12 +194,20 @@ pub(crate) fn service(site: &Site, handle: Handle<Mounted<Bare>>) -> Centrifugo<
 
 /// Serves until a signal.
 pub(crate) fn run(options: Options, loaded: &Loaded) -> Result<(), Box<dyn Error>> {
-    let (server, drain) = (Server::from(loaded.settings.config()), loaded.settings.drain());
-    let server_settings = &loaded.settings.server;
-    let machine = preflight::machine(server_settings.shared_descriptors);
-    let preflight = preflight::lines(&machine, server_settings.connections_max);
-    let site = Site::new(loaded.settings.clone());
+    let settings = &loaded.settings;
+    let (server, drain) = (Server::from(settings.config()), settings.drain());
+    let machine = preflight::machine(settings.server.shared_descriptors);
+    let preflight = preflight::lines(&machine, settings.server.connections_max);
+    let access = Access::default();
+    access.take(settings);
+    let sources = access.sources(settings);
+    // Before there are workers, whose descriptor tables would keep what is open meanwhile.
+    sources.iter().for_each(Source::fetch);
+    let site = Site::new(settings.clone(), access.clone());
     let running = server.start(move |seat| service(&site, seat.handle().clone()))?;
+    for source in sources {
+        running.beside("jwks", move || source.fetch_on())?;
+    }
     let (workers, most) = (running.workers(), running.connections_max());
     let paths = running.unix_paths().map(|path| format!("unix:{}", path.display()));
     for address in running.addresses().iter().map(ToString::to_string).chain(paths) {
@@ -214,7 +217,7 @@ pub(crate) fn run(options: Options, loaded: &Loaded) -> Result<(), Box<dyn Error
         );
     }
     preflight.iter().for_each(|(level, line)| log::log!(*level, "{line}"));
-    let mut reloader = Reloader::new(options, &loaded.settings, running.handle());
+    let mut reloader = Reloader::new(options, settings, access, running.handle());
     running.run_until_signal_reloading(drain, move || reloader.reload())?;
     log::info!("throng stopped");
     Ok(())

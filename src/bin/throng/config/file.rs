@@ -250,7 +250,7 @@ mod tests {
                 "[http_server.tls]\nenabled = true",
                 "f:1: throng has no `http_server.tls` of Centrifugo's: throng speaks no TLS yet",
             ),
-            ("[client.token]\nrsa_public_key = \"x\"", "HS256"),
+            ("[client.token]\naudience_regex = \"x\"", "client.token.audience"),
             ("[http_server]\nport = 70000", "f:2: `http_server.port` must be smaller: 70000 is too large"),
             ("[http_server]\nport = -1", "f:2: `http_server.port` must be a number that is not negative"),
             ("client = 1", "f:1: `client` must be a table"),

@@ -7,8 +7,9 @@ use crate::log::Format;
 use crate::memory;
 use log::LevelFilter;
 use std::net::{IpAddr, SocketAddr};
+use std::path::Path;
 use std::time::Duration;
-use throng::{Compression, Config, Drain, Memory, TokenKeys, limits};
+use throng::{Compression, Config, Drain, Hosts, Memory, PublicKey, TokenKeys, limits};
 
 /// What can be set; each is a row of [`SETTINGS`](super::table::SETTINGS).
 #[derive(Clone, Debug)]
@@ -44,19 +45,50 @@ pub(crate) struct Settings {
     pub(crate) has_personal_channel: bool,
     pub(crate) personal_namespace: String,
     pub(crate) api_key: Secret,
+    pub(crate) previous_api_key: Secret,
+    /// Whoever reaches the server comes in, and that is meant.
+    pub(crate) open: bool,
+    pub(crate) token_cookie: String,
+    pub(crate) jwks_refresh: Duration,
     pub(crate) api_insecure: bool,
     pub(crate) http_stream: bool,
     pub(crate) sse: bool,
 }
 
 /// What tokens are checked with.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub(crate) struct Tokens {
     pub(crate) secret: Secret,
     pub(crate) previous: Secret,
     pub(crate) previous_until: u64,
+    /// Public keys in PEM; empty: none.
+    pub(crate) rsa: String,
+    pub(crate) ecdsa: String,
+    pub(crate) ed25519: String,
+    pub(crate) jwks_file: String,
+    pub(crate) jwks_url: String,
+    pub(crate) user_claim: String,
     pub(crate) audience: String,
     pub(crate) issuer: String,
+}
+
+impl Default for Tokens {
+    fn default() -> Self {
+        let empty = String::new;
+        Self {
+            secret: Secret::default(),
+            previous: Secret::default(),
+            previous_until: 0,
+            rsa: empty(),
+            ecdsa: empty(),
+            ed25519: empty(),
+            jwks_file: empty(),
+            jwks_url: empty(),
+            user_claim: "sub".to_owned(),
+            audience: empty(),
+            issuer: empty(),
+        }
+    }
 }
 
 impl Default for Settings {
@@ -88,6 +120,10 @@ impl Default for Settings {
             has_personal_channel: false,
             personal_namespace: String::new(),
             api_key: Secret::default(),
+            previous_api_key: Secret::default(),
+            open: false,
+            token_cookie: String::new(),
+            jwks_refresh: Duration::from_secs(600),
             api_insecure: false,
             http_stream: true,
             sse: true,
@@ -114,8 +150,11 @@ impl Settings {
         config.memory = (memory_max > 0).then_some(Memory { bytes_max: memory_max, used: memory::used });
         config.compression = self.compresses.then_some(self.compression);
         // Where tokens are looked at, they guard what is private, by whatever way one comes.
-        if config.topics.is_open() && !(self.tokens.secret.is_empty() && self.subscription_tokens.secret.is_empty()) {
+        if config.topics.is_open() && (self.tokens.has_key() || self.subscription_tokens.has_key()) {
             config.topics.private_prefix = "$".to_owned();
+        }
+        if !self.open && !self.asks() {
+            config.hosts = Hosts::Loopback;
         }
         config
     }
@@ -125,18 +164,73 @@ impl Settings {
         Drain { delay: self.drain_delay, over: self.drain }
     }
 
+    /// Whether anybody is asked who it is.
+    fn asks(&self) -> bool {
+        let has_key = self.tokens.has_key() || !self.api_key.is_empty() || !self.previous_api_key.is_empty();
+        has_key && !self.insecure && !self.api_insecure
+    }
+
     /// What cannot be together, beside what the library says of its own settings.
     fn conflicts(&self, faults: &mut Vec<Fault>) {
         let mut fault = |setting: &str, what: String| faults.push(Fault { setting: setting.to_owned(), what });
-        if self.has_subscription_tokens && self.subscription_tokens.secret.is_empty() {
-            let what = "subscription tokens are to have keys of their own, and there is none: set client.subscription_token.hmac_secret_key too";
+        if self.has_subscription_tokens && !self.subscription_tokens.has_key() {
+            let what = "subscription tokens are to have keys of their own, and there is none: set client.subscription_token.hmac_secret_key too, or another of its keys";
             fault("client.subscription_token.enabled", what.to_owned());
         }
+        let kinds = [("client.token.", "throng.token_", &self.tokens)];
+        let own = ("client.subscription_token.", "throng.subscription_token_", &self.subscription_tokens);
+        for (theirs, ours, tokens) in kinds.into_iter().chain(self.has_subscription_tokens.then_some(own)) {
+            if let Err((setting, what)) = tokens.keys() {
+                let prefix = if matches!(setting, "ed25519_public_key" | "jwks_file") { ours } else { theirs };
+                fault(&format!("{prefix}{setting}"), what);
+            }
+        }
+        self.access_conflicts(&mut fault);
         let (personal, topics) = (&self.personal_namespace, &self.server.topics);
         let is_known = personal.is_empty() || topics.is_open() || topics.has_namespace(personal);
         if self.has_personal_channel && !is_known {
             let what = format!("the namespace {personal:?} is not configured: add it to channel.namespaces");
             fault("client.subscribe_to_user_personal_channel.personal_channel_namespace", what);
+        }
+    }
+}
+
+impl Settings {
+    /// What would let in who is not meant.
+    fn access_conflicts(&self, fault: &mut impl FnMut(&str, String)) {
+        let beyond = |address: &SocketAddr| !address.ip().to_canonical().is_loopback();
+        let config = self.config();
+        if config.hosts == Hosts::Loopback
+            && let Some(address) = config.listen.iter().find(|address| beyond(address))
+        {
+            let is_listed = self.listen.iter().any(|listen| matches!(listen, Listen::Address(own) if own == address));
+            let setting = if is_listed { LISTEN } else { ADDRESS };
+            let why = match (self.insecure, self.api_insecure) {
+                (true, _) => "client.insecure looks at no token",
+                (_, true) => "http_api.insecure takes everybody for the application",
+                _ => "there is no key for tokens (client.token) nor for the API (http_api.key)",
+            };
+            let what = format!(
+                "{address} can be reached by others, and nobody is asked who it is: {why}. Set that, listen on 127.0.0.1, or say with --open (throng.open) that everybody may come in"
+            );
+            fault(setting, what);
+        }
+        let is_token = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
+        if !self.token_cookie.bytes().all(is_token) {
+            fault("throng.token_cookie", "a cookie's name is letters, digits and !#$%&'*+-.^_`|~".to_owned());
+        }
+        if !self.token_cookie.is_empty() && !self.tokens.has_key() {
+            fault(
+                "throng.token_cookie",
+                "there is no key to check the tokens with: set one of client.token".to_owned(),
+            );
+        }
+        if !self.token_cookie.is_empty() && self.server.origins.iter().any(|origin| origin == "*") {
+            let what = "with `*` in client.allowed_origins every page could use its reader's cookie: name the origins";
+            fault("throng.token_cookie", what.to_owned());
+        }
+        if self.jwks_refresh < Duration::from_secs(1) {
+            fault("throng.token_jwks_refresh", "at least 1s".to_owned());
         }
     }
 }
@@ -168,11 +262,55 @@ impl Loaded {
 }
 
 impl Tokens {
-    /// What tokens are checked with, if there is a secret.
-    pub(crate) fn keys(&self) -> Option<TokenKeys> {
-        let mut keys = (!self.secret.is_empty()).then(|| TokenKeys::new(&self.secret))?;
+    /// Whether there is anything to check a token with.
+    pub(crate) fn has_key(&self) -> bool {
+        let Self { rsa, ecdsa, ed25519, jwks_file, jwks_url, .. } = self;
+        !self.secret.is_empty() || [rsa, ecdsa, ed25519, jwks_file, jwks_url].iter().any(|key| !key.is_empty())
+    }
+
+    /// What tokens are checked with, if there is anything.
+    ///
+    /// # Errors
+    ///
+    /// Which setting is wrong, by its last name, and why.
+    pub(crate) fn keys(&self) -> Result<Option<TokenKeys>, (&'static str, String)> {
+        if !self.has_key() {
+            return Ok(None);
+        }
+        let mut keys = TokenKeys::none();
+        if !self.secret.is_empty() {
+            keys = keys.secret(&self.secret);
+        }
         if !self.previous.is_empty() {
             keys = keys.previous(&self.previous, self.previous_until);
+        }
+        for (setting, kind, pem) in [
+            ("rsa_public_key", PublicKey::Rsa, &self.rsa),
+            ("ecdsa_public_key", PublicKey::Ecdsa, &self.ecdsa),
+            ("ed25519_public_key", PublicKey::Ed25519, &self.ed25519),
+        ] {
+            if !pem.is_empty() {
+                keys = keys.public_key(kind, pem).map_err(|error| (setting, error.to_string()))?;
+            }
+        }
+        if !self.jwks_file.is_empty() {
+            let fault = |error: &dyn std::fmt::Display| ("jwks_file", format!("{}: {error}", self.jwks_file));
+            let json = std::fs::read(Path::new(&self.jwks_file)).map_err(|error| fault(&error))?;
+            keys = keys.jwks(&json).map_err(|error| fault(&error))?;
+        }
+        if !self.jwks_url.is_empty() {
+            let url = &self.jwks_url;
+            if url.contains("{{") {
+                let what = "one endpoint for all tokens is what is taken: no {{...}} in its URL";
+                return Err(("jwks_public_endpoint", what.to_owned()));
+            }
+            if !url.starts_with("https://") && !url.starts_with("http://") {
+                return Err(("jwks_public_endpoint", "a URL, https://... or http://...".to_owned()));
+            }
+            keys = keys.fetching();
+        }
+        if !self.user_claim.is_empty() {
+            keys = keys.user_claim(&self.user_claim);
         }
         if !self.audience.is_empty() {
             keys = keys.audience(&self.audience);
@@ -180,6 +318,6 @@ impl Tokens {
         if !self.issuer.is_empty() {
             keys = keys.issuer(&self.issuer);
         }
-        Some(keys)
+        Ok(Some(keys))
     }
 }
