@@ -214,13 +214,13 @@ fn who_is_trusted_can_be_changed_by_a_reload() {
     let mut peer = Raw::connect_from(PROXY, server.addrs[0]);
     peer.send(request);
     assert_eq!(peer.answer().status, 400);
-    server.until_logged("refused 127.0.0.2:");
+    server.until_logged("refused peer=127.0.0.2:");
     trust("127.0.0.2");
     server.signal("HUP");
     server.until_logged("throng.proxy.trusted");
     peer.send(request);
     assert_eq!(peer.answer().status, 400);
-    server.until_logged("refused 192.0.2.7: 400 bad_parameter");
+    server.until_logged("refused peer=192.0.2.7 status=400 reason=bad_parameter");
 }
 
 /// The limit is the client's, not the proxy's, over all workers.
