@@ -425,6 +425,8 @@ def test_frames_and_json_are_shown_as_they_are_asked_for(serve):
     assert "ping" not in shown
     shown = run(f"ws://{address}/", "--time", "none", "--pretty").stdout.decode()
     assert '← text 18 B\n    {\n      "b": 1,\n      "a": [\n        true\n      ]\n    }\n' in shown
+    quiet = run(f"ws://{address}/", "--time", "none", "--quiet", "--linger", "forever")
+    assert quiet.stdout.decode().count("\n") == 2 and quiet.stderr == b"", quiet
     shown = run(f"ws://{address}/", "--max-show", "3", "--time", "clock").stdout.decode()
     assert re.search(r'← \d\d:\d\d:\d\d\.\d{3}Z text 18 B  \{"b\n +\.\.\. and 15 B more', shown), shown
 

@@ -24,7 +24,7 @@ Exit status:
   0    it ended as it should: closed by this side, or by the server with 1000 or without a code; all was published or polled
   1    no connection, or the server refused
   2    the command line or the input was wrong
-  3    it ended otherwise: another close code, a connection lost, a server that broke the protocol or said a gap too far
+  3    it ended otherwise: another close code, a connection lost, a server that broke the protocol
   130  interrupted for the second time, or before it was connected";
 
 /// Speak with any WebSocket server, event stream or topic from the terminal.
@@ -112,7 +112,7 @@ pub(crate) struct Options {
     /// Do not show pings and the pongs that answer them.
     #[arg(long, help_heading = "Output")]
     hide_pings: bool,
-    /// Messages and errors alone: nothing of connecting and closing.
+    /// Messages that come, and errors, alone: nothing of connecting, pings and closing.
     #[arg(short, long, help_heading = "Output")]
     quiet: bool,
     /// Payloads of messages alone: text with a line's end, bytes as they are. Into a terminal text is escaped all the same.

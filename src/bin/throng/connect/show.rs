@@ -86,11 +86,12 @@ impl Show {
 
     /// A message, an event: with `--raw` its payload alone.
     pub(super) fn message(&mut self, shown: &Shown<'_>) {
-        if !self.look.raw {
-            return self.frame(shown);
-        }
-        if shown.direction == Direction::Out {
+        if shown.direction == Direction::Out && (self.look.raw || self.look.quiet) {
             return;
+        }
+        if !self.look.raw {
+            let line = self.line(shown);
+            return self.screen.print(line);
         }
         match shown.payload {
             Payload::Text(text) if self.screen.is_terminal => self.screen.print(escaped(text) + "\n"),
@@ -107,7 +108,7 @@ impl Show {
 
     /// Any other frame.
     pub(super) fn frame(&mut self, shown: &Shown<'_>) {
-        if !self.look.raw {
+        if !self.look.raw && !self.look.quiet {
             let line = self.line(shown);
             self.screen.print(line);
         }
