@@ -11,6 +11,7 @@ use std::fs;
 use std::io::{BufRead, BufReader, Write};
 use std::net::TcpListener;
 use std::path::PathBuf;
+use std::process::Command;
 use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
@@ -137,7 +138,7 @@ fn each_fault_of_a_token_is_said() {
         assert!(problem["code"] == "token" && problem["detail"].contains(said), "{said}: {problem:?}");
     }
     let log = server.log().join("\n");
-    assert!(log.contains("401 token") && !log.contains("eyJ"), "{log}");
+    assert!(log.contains("status=401 reason=token") && !log.contains("eyJ"), "{log}");
 }
 
 #[test]
@@ -665,4 +666,33 @@ fn a_reload_may_let_everybody_in_and_take_that_back() {
         server.signal("HUP");
         eventually(text, PATIENCE, || host() == expected);
     }
+}
+
+/// What `throng token` prints, and whether it ended well.
+fn throng_token(arguments: &[&str]) -> (bool, String) {
+    let output = Command::new(env!("CARGO_BIN_EXE_throng")).arg("token").args(arguments).output().unwrap();
+    let said = if output.status.success() { output.stdout } else { output.stderr };
+    (output.status.success(), String::from_utf8(said).unwrap().trim_end().to_owned())
+}
+
+#[test]
+fn a_token_that_the_command_prints_counts() {
+    let text = format!("{HMAC}audience = \"throng\"\nissuer = \"joe\"\n{RULES}");
+    let server = start("printed", &text);
+    let config = file("printed", &text);
+    let print = |arguments: &[&str]| throng_token(&[arguments, &["--config", config.to_str().unwrap()]].concat());
+    let status = |token: &str, path: &str| {
+        ask(&server, plain(path).with(format!("Authorization: Bearer {token}")).with("Connection: close")).status
+    };
+    let (printed, token) = print(&["42"]);
+    assert!(printed, "{token}");
+    assert_eq!([status(&token, "/topics/users:a"), status(&token, "/topics/closed:a")], [200, 403]);
+    let caps = r#"{"caps":[{"channels":["closed:a"],"allow":["sub","hst"]}]}"#;
+    assert_eq!(status(&print(&["42", "--ttl", "0", "--claims", caps]).1, "/topics/closed:a"), 200);
+    let mut session = Session::connect(&server, &json!({"sub": "42", "aud": "throng", "iss": "joe"}));
+    let token = print(&["42", "--channel", "closed:b"]).1;
+    assert_eq!(session.outcome(&json!({"id": 2, "subscribe": {"channel": "closed:b", "token": token}})), 0);
+    let (printed, said) = throng_token(&["42"]);
+    assert!(!printed && said.contains("hmac_secret_key") && said.contains("THRONG_TOKEN_SECRET"), "{said}");
+    assert!(!print(&["42", "--claims", "[]"]).0);
 }

@@ -11,6 +11,7 @@ mod memory;
 mod preflight;
 mod reload;
 mod serve;
+mod token;
 mod tune;
 
 use clap::{Parser, Subcommand};
@@ -41,6 +42,8 @@ enum Command {
     /// Check or show a configuration, or print one with every setting explained.
     #[command(subcommand)]
     Config(config::command::Command),
+    /// Print a token that the configured secret signs, to try things out.
+    Token(token::Options),
     /// Say what this machine must allow for so many connections, and whether it does; change it.
     Tune(tune::Options),
 }
@@ -51,6 +54,7 @@ fn main() -> ExitCode {
         Some(Command::Connect(options)) => return connect::run(*options),
         Some(Command::Serve(options)) => serve(*options),
         Some(Command::Config(command)) => command.run(),
+        Some(Command::Token(options)) => token::run(&options),
         Some(Command::Tune(options)) => return tune::run(&options),
         None => serve(cli.serve),
     };
