@@ -7,8 +7,8 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::Duration;
 use support::{PATIENCE, Raw, eventually, millis, text, upgrade};
 use throng::{
-    Accept, Close, ConnId, Connection, Decision, Gone, Handle, Message, Request, Response, Running, SendError, Server,
-    Service, Token,
+    Accept, Close, Config, ConnId, Connection, Decision, Gone, Handle, Message, Request, Response, Running, SendError,
+    Server, Service, Token,
 };
 
 /// What a service saw.
@@ -372,4 +372,56 @@ fn settings_that_cannot_be_are_refused_at_the_start() {
     let taken = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
     let error = start(Server::new().listen(taken.local_addr().expect("bound"))).expect_err("a port in use");
     assert!(error.to_string().contains("another process"), "{error}");
+}
+
+/// Waits until every worker has seen to what it was told before. Gives how many those are.
+fn settle(handle: &Handle<String>) -> usize {
+    let (done, all) = channel();
+    handle.update_services(move |_: &mut Obedient| _ = done.send(()));
+    // It ends when the last worker has done it.
+    std::iter::from_fn(|| all.recv_timeout(PATIENCE).ok()).count()
+}
+
+#[test]
+fn a_running_server_takes_other_settings_and_names_those_that_it_cannot() {
+    let site = Site::start(|server| server.workers(2));
+    let (mut raw, _) = site.open("/");
+    let mut config = Config::default();
+    config.listen = vec!["127.0.0.1:0".parse().expect("an address")];
+    (config.workers, config.backlog, config.message_bytes_max) = (Some(3), 7, 1000);
+    assert_eq!(site.handle.reconfigure(config.clone()), Ok(vec!["workers", "backlog"]));
+    assert_eq!(settle(&site.handle), 2);
+    raw.echo(&"x".repeat(1000));
+    (config.queue_bytes_max, config.message_bytes_max) = (Some(1), 2000);
+    let faults = site.handle.reconfigure(config.clone()).expect_err("a message would not fit");
+    assert_eq!(faults.iter().map(throng::ConfigError::field).collect::<Vec<_>>(), ["queue_bytes_max"]);
+    settle(&site.handle);
+    raw.send(text("x".repeat(1001)).bytes());
+    raw.expect_close(1009);
+    (config.queue_bytes_max, config.workers, config.backlog) = (None, Some(2), Config::default().backlog);
+    assert_eq!(site.handle.reconfigure(config), Ok(Vec::new()), "what was not taken is as it was");
+    settle(&site.handle);
+    site.open("/").0.echo(&"x".repeat(2000));
+}
+
+#[test]
+fn a_service_is_changed_by_what_knows_it_and_outlives_a_panic_of_that() {
+    struct Another;
+    impl Service for Another {
+        type State = String;
+        fn open(&mut self, _: &Request<'_>) -> Decision<String> {
+            Response::new(404).into()
+        }
+        fn message(&mut self, _: &mut Connection<'_, String>, _: Message<'_>) {}
+    }
+    let site = Site::start(|server| server.workers(2));
+    site.handle.update_services(|_: &mut Another| panic!("the server runs no such service"));
+    site.handle.update_services(|_: &mut Obedient| panic!("as the test says"));
+    let (sender, seen) = channel();
+    site.handle.update_services(move |service: &mut Obedient| service.seen = sender.clone());
+    assert_eq!(settle(&site.handle), 2);
+    let mut raw = site.ask("/");
+    assert_eq!(raw.head().status, 101);
+    assert!(matches!(seen.recv_timeout(PATIENCE), Ok(Seen::Ready(_))), "the new one is told");
+    assert!(site.seen.try_recv().is_err());
 }

@@ -67,6 +67,8 @@ fn main() -> ExitCode {
 }
 
 fn serve(options: serve::Options) -> Result<ExitCode, Box<dyn Error>> {
+    // Whoever has it reload while it starts must not end it: that waits until somebody listens to it.
+    let _held = throng::sys::block_signals(&[throng::sys::SIGHUP])?;
     let loaded = options.load()?;
     log::install(loaded.settings.log_level, loaded.settings.log_format);
     serve::run(options, &loaded)?;

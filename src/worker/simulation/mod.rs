@@ -113,6 +113,8 @@ struct World {
     stalled_until: Vec<u64>,
     /// For so many steps the clock stands still.
     frozen: u32,
+    /// When the workers are given other settings, and which.
+    reloads: Option<Rng>,
 }
 
 impl World {
@@ -166,7 +168,6 @@ impl World {
             Session::new(name, carrier, (first..shape.topics).take(3))
         };
         let sessions = (0..shape.sessions).map(session).collect();
-        let publishers = (0..shape.publishers).map(|_| Publisher::default()).collect();
         let first = rng.below(100) as usize;
         Self {
             shape,
@@ -179,13 +180,14 @@ impl World {
             running: vec![true; shape.workers],
             readers,
             sessions,
-            publishers,
+            publishers: (0..shape.publishers).map(|_| Publisher::default()).collect(),
             hostiles: (first..first + shape.hostiles).map(Hostile::new).collect(),
             watches: (0..shape.workers).map(|_| Watch::default()).collect(),
             budget: Budget::new(),
             rules: shape.rules(),
             stalled_until: vec![0; shape.workers],
             frozen: 0,
+            reloads: shape.reloads().then(|| Rng::new(first as u64)),
         }
     }
 
@@ -278,8 +280,22 @@ impl World {
                     self.client(client, false);
                 }
             }
+            self.perhaps_reload();
             self.pass_time();
         }
+    }
+
+    /// Gives all workers other settings, now and then: each takes them when it looks at its mail.
+    fn perhaps_reload(&mut self) {
+        let Some(rng) = self.reloads.as_mut().filter(|_| !self.shape.drains) else { return };
+        if rng.below(100) > 0 {
+            return;
+        }
+        let other = self.shape.other(rng);
+        let retention = Retention::of_worker(&other.topics, self.shape.topics_max, 1);
+        let reload = Arc::new(Reload { rules: other, origins: Arc::default(), retention, accept_rate: None });
+        (0..self.shape.workers).for_each(|worker| self.post(worker, Envelope::Reload(Arc::clone(&reload))));
+        self.truth.tally.reloads += 1;
     }
 
     /// The clock goes on, or leaps, or stands still; a worker may lose its core.

@@ -2,7 +2,7 @@
 
 use super::net::Faults;
 use super::truth::Promise;
-use crate::config::{Compression, Config, RuleSet, Rules, SlowReaders};
+use crate::config::{Compression, Config, Rates, RuleSet, Rules, SlowReaders};
 use crate::limits::{READ_PAUSE_BYTES, SCRATCH_BYTES};
 use crate::mem::Rng;
 use crate::topic::Limits;
@@ -114,6 +114,22 @@ impl Shape {
             bytewise: one_of(rng, &[0, 0, 30]),
             stall: one_of(rng, &[0, 0, 1]),
         }
+    }
+
+    /// Whether the workers are given other settings while they run.
+    pub(super) fn reloads(&self) -> bool {
+        self.steps == 2000
+    }
+
+    /// Other settings that promise no less: more is kept, and what is long is compressed in another way. Timeouts stay: timers
+    /// that run fire when they were to.
+    pub(super) fn other(&self, rng: &mut Rng) -> Rules {
+        let mut other = *self;
+        other.history.messages *= one_of(rng, &[1, 1, 2, 5]) as usize;
+        other.compression = self.compression.map(|compression| {
+            compression.message_bytes_min(one_of(rng, &[1, 20, 5000]) as usize).level(one_of(rng, &[1, 9]) as u8)
+        });
+        Rules { rates: Rates { messages: one_of(rng, &[0, 100_000]) as u32, ..Rates::default() }, ..other.rules() }
     }
 
     pub(super) fn rules(&self) -> Rules {

@@ -66,7 +66,7 @@ tally! {
     // The machine.
     interrupted would_block short_reads short_writes bytewise delayed truncated repeated_events stale_events
     late_wakeups false_wakeups accept_errors shortages spells table_full reused unwatched
-    jumps stalls standstills
+    jumps stalls standstills reloads
     // The peers.
     fins resets cut zero_windows posts emulated compressed takeover inflated
     hostile silent trickled_heads random_heads lying_bodies unread_pipelines unread_streams forged_tickets random_frames

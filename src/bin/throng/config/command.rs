@@ -8,8 +8,8 @@ use std::process::ExitCode;
 /// What to do with a configuration.
 #[derive(clap::Subcommand)]
 pub(crate) enum Command {
-    /// Say everything that is wrong with a file, line by line. Exit status: 0 if nothing is, 1 otherwise. The environment is
-    /// left out: it belongs to whoever runs the server.
+    /// Say everything that is wrong with a file, line by line, with the environment's THRONG_* variables over it as for `serve`.
+    /// Exit status: 0 if nothing is, 1 otherwise
     Check { file: PathBuf },
     /// Print the settings that would hold, with where each comes from: default, file and line, environment variable, flag. Takes
     /// what `serve` takes. What is printed can be used as a file, but for secrets, which are not shown
