@@ -506,7 +506,7 @@ def test_the_unit_lets_through_what_a_server_does(start, tmp_path):
         with urllib.request.urlopen(f"http://{address}/metrics", timeout=START_S_MAX) as answer:
             assert answer.status == 200
     local = httpx.Client(transport=httpx.HTTPTransport(uds=str(socket_path)), timeout=STEP_S_MAX)
-    assert local.post("http://x/topics/t", content="x").status_code == 200
+    assert local.post("http://localhost/topics/t", content="x").status_code == 200
     local.close()
     ws = websocket.create_connection(f"ws://{address}/topics/t?since=earliest", timeout=STEP_S_MAX)
     assert ws.recv() == "x"
@@ -553,7 +553,7 @@ def test_a_server_runs_as_ever_under_the_units_filter(tmp_path):
         assert "WARN" not in said(), said()
         ws = websocket.create_connection(f"ws://{address}/topics/t", timeout=STEP_S_MAX)
         with httpx.Client(transport=httpx.HTTPTransport(uds=str(tmp_path / "s"))) as local:
-            assert local.post("http://x/topics/t", content="x").status_code == 200
+            assert local.post("http://localhost/topics/t", content="x").status_code == 200
         assert ws.recv() == "x"
         process.send_signal(signal.SIGTERM)
         assert process.wait(STEP_S_MAX) == 0, said()
