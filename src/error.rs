@@ -172,6 +172,7 @@ reasons! {
         Gap = 4410, "gap", "some messages are no longer kept";
         /// The token of a bare client; the reason of the Close says from where it can go on with another one.
         Expired = 3005, "expired", "the token's time is over: connect again with another one";
+        Operator = 1008, "operator", "disconnected by an operator";
         Panic = 1011, "panic", "internal error";
         Aborted = 1006, "aborted", "the server ended at once";
     }

@@ -33,8 +33,12 @@
 
 #![deny(unsafe_code)]
 #![cfg_attr(
-    not(feature = "centrifugo"),
-    allow(dead_code, unused_imports, reason = "what only a protocol over the topics uses stands idle without one")
+    not(all(feature = "centrifugo", feature = "control")),
+    allow(
+        dead_code,
+        unused_imports,
+        reason = "what only a protocol over the topics or the control plane uses stands idle without them"
+    )
 )]
 
 // The order is the layering: each may use those above it (see ARCHITECTURE.md). The first five are for everybody.
@@ -70,6 +74,8 @@ mod launch;
 mod server;
 mod service;
 
+#[cfg(feature = "control")]
+mod control;
 #[doc(hidden)]
 pub mod tuning;
 
@@ -89,6 +95,8 @@ pub use config::{
     SlowReaders, TopicRules,
 };
 pub use conn::Peer;
+#[cfg(feature = "control")]
+pub use control::{Control, Watcher};
 pub use http::{Head, Response};
 pub use json::JsonError;
 pub use server::{Gone, Handle, Publisher, Running, Seat, Server, StartError};
@@ -96,7 +104,7 @@ pub use service::{
     Accept, Answer, Close, ConnId, Connection, Decision, Frames, Message, Request, SendError, Service, Token, TopicUrl,
 };
 #[doc(hidden)]
-pub use service::{Answered, Begun, Emulated, Started};
+pub use service::{Answered, Begun, Emulated, Started, Told};
 #[cfg(feature = "centrifugo")]
 pub use service::{
     ApiKey, Bearer, Caller, Centrifugo, KeyError, Mounted, PublicKey, Rpc, RpcAnswer, RpcError, RpcToken, TokenKeys,

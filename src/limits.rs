@@ -78,6 +78,47 @@ pub const SOURCE_COUNTERS_EACH: usize = 8;
 pub const SOURCE_COUNTERS_MIN: usize = 1 << 16;
 pub const SOURCE_COUNTERS_MAX: usize = 1 << 22;
 
+/// Connections that a worker looks at in one turn for the control plane, each perhaps a miss in the cache: some 50 us. Tests have
+/// few, and are to see slices.
+pub const INSPECT_PER_TURN: usize = if cfg!(any(test, fuzzing)) { 3 } else { 512 };
+
+/// Topics of a connection that are named to the control plane.
+pub const INSPECT_TOPICS_EACH: usize = 5;
+
+/// Most connections, topics or ends that one answer of the control plane lists.
+pub const INSPECT_ROWS_MAX: usize = 1000;
+
+/// How long an answer of the control plane waits for the workers, in milliseconds; then it says who did not answer.
+pub const INSPECT_WAIT_MS: u64 = 2000;
+
+/// Ends of connections that a worker remembers, of 120 bytes each beside what was said: 0.5 MB. Tests have few.
+pub const RECENT_CLOSES_MAX: usize = if cfg!(any(test, fuzzing)) { 16 } else { 4096 };
+
+/// What all workers together remember, at the most: 7.9 MB, from 16 workers on.
+pub const RECENT_CLOSES_TOTAL: usize = 65_536;
+
+/// Refusals that a worker remembers: this part of it.
+pub const RECENT_REFUSALS_PART: usize = 4;
+
+/// Longest text or user's name that is remembered with an end, in bytes: with two of them for each end at the most 1 MB more
+/// for each worker.
+pub const RECENT_TEXT_BYTES_MAX: usize = 123;
+
+/// Frames that wait for whoever taps, those that are shown in a second, bytes that are shown of a payload, connections that one tap
+/// follows on a worker, and taps at a time. See `worker::tap`.
+pub const TAP_QUEUE_MAX: usize = 1024;
+/// See [`TAP_QUEUE_MAX`].
+pub const TAP_PER_SECOND_MAX: u32 = 1000;
+/// See [`TAP_QUEUE_MAX`].
+pub const TAP_PAYLOAD_BYTES_MAX: usize = 512;
+/// See [`TAP_QUEUE_MAX`].
+pub const TAP_CONNECTIONS_MAX: usize = 1024;
+/// See [`TAP_QUEUE_MAX`].
+pub const TAPS_MAX: usize = 8;
+
+/// How long a tap lasts unless it is told, and at the most, in seconds.
+pub const TAP_S: (u64, u64) = (300, 3600);
+
 /// Marks of when connections came that a worker keeps: 64 KiB at the most. See `worker::ages`.
 pub const AGE_MARKS_MAX: usize = 4096;
 

@@ -1,5 +1,7 @@
 //! The server: settings, start and stop of the workers, and the handle for other threads.
 
+mod observe;
+
 use crate::config::{
     Allow, Compression, Config, ConfigError, Drain, Hosts, Memory, Plan, Proxies, RuleSet, SlowReaders,
 };
@@ -7,7 +9,7 @@ use crate::error::{End, Refused};
 use crate::http::{Origins, Response};
 use crate::launch::Launch;
 use crate::mem::Mailbox;
-use crate::metrics::{self, Metrics};
+use crate::metrics::Metrics;
 use crate::service::{Accept, ConnId, Message, Service, Token};
 #[cfg(feature = "centrifugo")]
 use crate::service::{Answered, AnsweredKind};
@@ -638,29 +640,6 @@ impl<T> Handle<T> {
     #[cfg(feature = "centrifugo")]
     pub(crate) fn tell(&self, id: ConnId, tag: u64, answer: AnsweredKind) -> Result<(), Gone> {
         self.post(id, Envelope::Tell { id, tag, answer: Box::new(Answered(answer)) })
-    }
-
-    /// How many WebSockets are open.
-    pub fn connections(&self) -> u64 {
-        self.shared.ports.iter().map(|port| port.metrics.open()).sum()
-    }
-
-    /// The metrics in Prometheus's text format (0.0.4): `docs/metrics.md` explains each. All workers are added up.
-    pub fn metrics(&self) -> String {
-        self.render_metrics(false)
-    }
-
-    /// The same, with a few metrics of each worker.
-    pub fn metrics_by_worker(&self) -> String {
-        self.render_metrics(true)
-    }
-
-    fn render_metrics(&self, each: bool) -> String {
-        let ports = &self.shared.ports;
-        let mailboxes: Vec<u64> = ports.iter().map(|port| port.mailbox.len() as u64).collect();
-        let (connections_max, memory) = (self.shared.connections_max() as u64, self.shared.memory());
-        let all: Vec<&Metrics> = ports.iter().map(|port| &port.metrics).collect();
-        metrics::render(&all, metrics::Server { mailboxes: &mailboxes, connections_max, memory, each })
     }
 
     /// Whether clients should be sent here: the server has not been told to end.

@@ -92,6 +92,11 @@ impl Phase {
         self.is_open() || matches!(self, Self::Streaming | Self::Waiting)
     }
 
+    /// Whether it is on its way out.
+    pub(crate) fn is_ending(self) -> bool {
+        matches!(self, Self::Closing | Self::Finishing | Self::Refusing | Self::Lingering | Self::Resetting)
+    }
+
     /// Whether messages are delivered and may be sent.
     pub(crate) fn is_open(self) -> bool {
         matches!(self, Self::Open | Self::Pinged | Self::Paced | Self::Emulated)
@@ -224,6 +229,17 @@ impl<T> Conn<T> {
     /// Who is on the other side.
     pub(crate) fn peer(&self) -> Peer {
         self.peer
+    }
+
+    /// How long ago a byte last came; `None`, where that is not remembered.
+    pub(crate) fn silent_ticks(&self, now: Tick) -> Option<u32> {
+        let is_known = !matches!(self.phase(), Phase::Paced | Phase::Emulated);
+        is_known.then(|| u32::try_from(now.minus(self.last_seen)).unwrap_or(0))
+    }
+
+    /// Whether it is in the middle of a frame or of a fragmented message.
+    pub(crate) fn is_mid_message(&self) -> bool {
+        self.rare.as_ref().is_some_and(|rare| rare.partial.is_some())
     }
 
     /// Bytes that wait for the socket.

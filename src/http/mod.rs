@@ -19,11 +19,11 @@ pub(crate) use date::imf_fixdate;
 pub(crate) use forwarded::{Node, forwarded};
 pub use head::Head;
 pub(crate) use head::{Fields, HeadScan};
-pub(crate) use origin::{Origins, cross_origin};
+pub(crate) use origin::{Origins, cross_origin, is_loopback};
 pub(crate) use preamble::Preamble;
 #[cfg(any(test, fuzzing))]
-pub(crate) use query::{QueryError, pairs};
-pub(crate) use query::{first, has_token};
+pub(crate) use query::QueryError;
+pub(crate) use query::{first, has_token, pairs};
 pub use response::Response;
 pub(crate) use response::{Date, Field, Manner, field_is_valid, write_switching_protocols};
 pub(crate) use upgrade::{Upgrade, wants_websocket};

@@ -52,7 +52,7 @@ impl Origins {
 
 /// Whether a Host is a name of loopback, which nobody can have mean something else: an address of it, or `localhost` and what
 /// lies below it (RFC 6761, section 6.3).
-fn is_loopback(host: &str) -> bool {
+pub(crate) fn is_loopback(host: &str) -> bool {
     let Some((name, _)) = name_and_port(host, 80) else { return false };
     if let Some(address) = name.strip_prefix('[').and_then(|name| name.strip_suffix(']')) {
         return address.parse::<Ipv6Addr>().is_ok_and(|address| address.to_canonical().is_loopback());

@@ -29,7 +29,6 @@ impl std::error::Error for QueryError {}
 
 /// The parameters in their order, decoded: borrowed where nothing was encoded. One without `=` has an empty
 /// value.
-#[cfg(any(test, fuzzing))]
 pub(crate) fn pairs(query: &str) -> impl Iterator<Item = Result<(Cow<'_, str>, Cow<'_, str>), QueryError>> {
     raw_pairs(query).map(|(name, value)| Ok((decode(name)?, decode(value)?)))
 }

@@ -101,6 +101,13 @@ impl Response {
         self.refused
     }
 
+    /// The sentence of a problem document, as JSON has it between the quotes.
+    pub(crate) fn detail(&self) -> Option<&str> {
+        let body = std::str::from_utf8(&self.body).ok().filter(|_| self.content_type == "application/problem+json")?;
+        let (_, rest) = body.split_once(",\"detail\":\"")?;
+        Some(rest.rsplit_once("\",\"code\":\"")?.0)
+    }
+
     /// Appends the response. An invalid header makes it a 500.
     pub(crate) fn write(&self, out: &mut Vec<u8>, manner: Manner, date: &Date) {
         if let Some((name, _)) = self.headers.iter().find(|(name, value)| !field_is_valid(name, value)) {

@@ -5,7 +5,7 @@ use super::emulation::{self, Served};
 use super::rpc::{self, Handlers};
 use super::{
     Accept, Answer, Answered, AnsweredKind, Begun, Close, ConnId, Connection, Decision, Join, Message, Request,
-    Service, Started,
+    Service, Started, Told,
 };
 use super::{Reached, TokenKeys, UserCall, Wish, topic};
 use crate::adapter::centrifugo::codec::Format;
@@ -508,6 +508,26 @@ impl<S: Service> Service for Centrifugo<S> {
             Ok(Answered(AnsweredKind::Said(data))) => session.message(data.kind, &data.payload, output),
             Err(refused) => session.published(tag, Err(refused), output),
         });
+    }
+
+    fn told(&self, id: ConnId, state: &Self::State) -> Told<'_> {
+        let protocol = match state {
+            Mounted::Own(state) => return self.inner.told(id, state),
+            Mounted::Json => "centrifugo json",
+            Mounted::Protobuf => "centrifugo protobuf",
+            Mounted::Lines | Mounted::LinesUnchunked => "centrifugo http_stream",
+            Mounted::Events | Mounted::EventsUnchunked => "centrifugo sse",
+            Mounted::Delimited | Mounted::DelimitedUnchunked => "centrifugo http_stream protobuf",
+        };
+        let user = self.sessions.get(&id.slot).map_or("", |session| session.user());
+        Told { user, protocol, is_emulated: state.stream().is_some() }
+    }
+
+    fn dismissal(&self, state: &Self::State) -> (u16, &'static str) {
+        match state {
+            Mounted::Own(state) => self.inner.dismissal(state),
+            _ => (DisconnectCode::ForceNoReconnect.code(), DisconnectCode::ForceNoReconnect.text()),
+        }
     }
 
     fn farewell(&self, state: &Self::State, end: End) -> (u16, &'static str) {

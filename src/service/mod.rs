@@ -143,6 +143,20 @@ pub trait Service: 'static {
         (end.code(), end.text())
     }
 
+    /// For protocols of the library's own: whose a connection is, and what it speaks.
+    #[doc(hidden)]
+    fn told(&self, id: ConnId, state: &Self::State) -> Told<'_> {
+        let _ = (id, state);
+        Told::default()
+    }
+
+    /// For protocols of the library's own: the code and reason with which an operator disconnects, unless there are others.
+    #[doc(hidden)]
+    fn dismissal(&self, state: &Self::State) -> (u16, &'static str) {
+        let _ = state;
+        (End::Operator.code(), End::Operator.text())
+    }
+
     /// For protocols of the library's own: a request that is no WebSocket upgrade. It is answered, or its connection is open
     /// from then on as if it were one.
     #[doc(hidden)]
@@ -208,6 +222,17 @@ pub trait Service: 'static {
     }
 }
 
+/// What a protocol knows of a connection.
+#[derive(Clone, Copy, Debug, Default)]
+#[non_exhaustive]
+pub struct Told<'a> {
+    /// Empty if that is not known.
+    pub(crate) user: &'a str,
+    pub(crate) protocol: &'static str,
+    /// It is open without being a WebSocket.
+    pub(crate) is_emulated: bool,
+}
+
 /// The name of one connection, for as long as it lives and for ever after: no other connection of this server gets
 /// the same.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -216,6 +241,15 @@ pub struct ConnId {
     pub(crate) serial: u64,
     pub(crate) slot: u32,
     pub(crate) worker: u16,
+}
+
+impl ConnId {
+    /// The worker and the serial of what [`Display`](fmt::Display) writes, both without leading zeros.
+    pub(crate) fn parse(text: &str) -> Option<(u16, u64)> {
+        let (worker, serial) = text.split_once('-')?;
+        let (worker, serial) = (worker.parse().ok()?, serial.parse().ok()?);
+        (format!("{worker}-{serial}") == text).then_some((worker, serial))
+    }
 }
 
 /// `WORKER-SERIAL`, which is unique.
@@ -235,7 +269,7 @@ pub struct Request<'a> {
     /// What the server was told of its topics, for protocols of the library's own.
     pub(crate) rules: &'a Rules,
     /// The time of day, in seconds of Unix time.
-    #[cfg_attr(not(feature = "centrifugo"), expect(dead_code, reason = "for tokens"))]
+    #[cfg_attr(not(feature = "centrifugo"), allow(dead_code, reason = "for tokens"))]
     pub(crate) unix_seconds: u64,
 }
 

@@ -18,7 +18,7 @@ mod survey;
 
 pub(crate) use passing::Passed;
 use passing::Passing;
-pub(crate) use survey::Census;
+pub(crate) use survey::{AtHome, Census};
 
 /// What is kept of topics, on one worker.
 #[derive(Clone, Debug)]
@@ -189,6 +189,8 @@ pub(crate) struct Topics {
     homes: HashMap<TopicName, Home>,
     /// All homes in turn: each is looked at now and then, so that what has expired leaves.
     round: VecDeque<TopicName>,
+    /// How often the first of them was taken out.
+    turned: u64,
     pub(crate) locals: Slab<Local>,
     names: HashMap<TopicName, u32>,
     /// Locals whose subscribers are being sent to.
@@ -212,6 +214,7 @@ impl Topics {
             ruling: 0,
             homes: HashMap::new(),
             round: VecDeque::new(),
+            turned: 0,
             locals: Slab::new(),
             names: HashMap::new(),
             sweeping: VecDeque::new(),
@@ -233,6 +236,7 @@ impl Topics {
     pub(crate) fn expire(&mut self, now_ms: u64) {
         for _ in 0..(self.homes.len() / 64 + 1).min(EXPIRY_LOOKS_MAX) {
             let Some(name) = self.round.pop_front() else { break };
+            self.turned += 1;
             let Some(home) = self.homes.get_mut(&name) else { continue };
             home.follow(self.ruling, &self.retention, &name);
             let quiet_ms = now_ms.saturating_sub(home.touched_ms);
@@ -288,6 +292,7 @@ impl Topics {
         let mut longest: Option<(u64, TopicName)> = None;
         for _ in 0..self.round.len().min(ROOM_LOOKS_MAX) {
             let Some(name) = self.round.pop_front() else { break };
+            self.turned += 1;
             let Some(home) = self.homes.get_mut(&name) else { continue };
             let touched_ms = home.touched_ms;
             if home.is_idle(now_ms) && longest.as_ref().is_none_or(|(other_ms, _)| touched_ms < *other_ms) {

@@ -229,6 +229,11 @@ impl Log {
         self
     }
 
+    /// Messages that are kept, and their bytes.
+    pub(crate) fn kept(&self) -> (usize, usize) {
+        (self.run.entries.len(), self.run.bytes)
+    }
+
     /// Whether readers can come back to a position.
     pub(crate) fn has_history(&self) -> bool {
         self.run.limits.has_history()

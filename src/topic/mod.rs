@@ -23,7 +23,9 @@ mod name;
 mod presence;
 mod publication;
 
-pub(crate) use self::hub::{Census, Passed, Place, Presence, Read, Resolved, Retention, Subscriber, Topics, Wanted};
+pub(crate) use self::hub::{
+    AtHome, Census, Passed, Place, Presence, Read, Resolved, Retention, Subscriber, Topics, Wanted,
+};
 pub(crate) use self::log::{Copy, Kept, Limits, Log, Start};
 pub use cursor::{Cursor, CursorError, Since};
 pub(crate) use cursor::{Epoch, Gap};

@@ -309,6 +309,7 @@ impl<S: Service, K: Kernel> Worker<S, K> {
         let metrics = &self.port().metrics;
         metrics.turned_away.add(1);
         metrics.refused.count(refused as usize);
+        self.recent.refused(self.unix_ms(), None, peer, (refused, refused.code(), None));
         if self.log.allows(self.now, refused.word()) {
             log::info!(peer:% = peer, status = refused.code(), reason = refused.word(); "refused");
         }

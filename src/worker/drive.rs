@@ -143,6 +143,9 @@ impl<S: Service, K: Kernel> Worker<S, K> {
                 Ok(0) => return self.input_ended(slot, serial),
                 Ok(count) => {
                     self.port().metrics.bytes_in.add(count as u64);
+                    if !self.taps.is_empty() {
+                        self.tap_input(slot, count);
+                    }
                     self.handle(slot, serial, |desk| {
                         let input = &mut desk.scratch[..count];
                         desk.entry.conn.input(input, desk.tick, desk.rules, desk.output, &mut desk.glue);
@@ -179,6 +182,7 @@ impl<S: Service, K: Kernel> Worker<S, K> {
             draining: self.drain.as_ref().is_some_and(|leaving| leaving.has_begun(self.now)),
             sources: self.shared.sources.as_deref(),
             hops: &mut self.hops,
+            recent: &mut self.recent,
             origins: &self.origins,
             date: &self.date,
             asked: &mut self.asked,
@@ -353,6 +357,9 @@ impl<S: Service, K: Kernel> Worker<S, K> {
         if self.output.is_empty() {
             return true;
         }
+        if !self.taps.is_empty() {
+            self.tap_output(slot, serial);
+        }
         let Some(entry) = self.table.find(slot, serial) else {
             self.output.clear(); // what is for somebody who is gone is for nobody
             return true;
@@ -452,6 +459,7 @@ impl<S: Service, K: Kernel> Worker<S, K> {
         if !planted(Bug::TimerStays) {
             self.wheel.cancel(&mut self.table, slot);
         }
+        let parting = self.parting(slot);
         self.leave_all(slot);
         self.throttle.forget(slot);
         self.expiries.forget(slot);
@@ -465,6 +473,8 @@ impl<S: Service, K: Kernel> Worker<S, K> {
         if !self.hops.is_empty() {
             self.hops.remove(&slot);
         }
+        let ended = entry.conn.ended();
+        self.note_removal(slot, &entry, ended.as_ref(), parting);
         let metrics = &self.shared.ports[usize::from(self.index)].metrics;
         gauge(metrics, entry.conn.phase()).sub(1);
         let queued = entry.conn.queued() as u64;
@@ -472,7 +482,7 @@ impl<S: Service, K: Kernel> Worker<S, K> {
         metrics.queued_bytes.sub(queued);
         metrics.context_bytes.sub(entry.conn.context_bytes() as u64);
         if let Some(state) = entry.conn.state.take() {
-            let Ended { end, code, reason, clean } = entry.conn.ended().unwrap_or_else(|| Ended::new(End::PeerGone));
+            let Ended { end, code, reason, clean } = ended.unwrap_or_else(|| Ended::new(End::PeerGone));
             metrics.ended.count(end as usize);
             metrics.closes.count(code, end.is_by_client());
             let id = ConnId { worker: self.index, slot, serial: entry.serial };

@@ -171,7 +171,11 @@ impl<S: Service, K: Kernel> Worker<S, K> {
             if subscriber.encoding == Encoding::Element {
                 return self.poll_answered(place, subscriber);
             }
-            match self.send_suffix(place, subscriber) {
+            let sent = self.send_suffix(place, subscriber);
+            if !self.taps.is_empty() {
+                self.tap_suffix(place, subscriber);
+            }
+            match sent {
                 Sent::All => {}
                 Sent::Stopped => return,
             }
@@ -258,21 +262,31 @@ impl<S: Service, K: Kernel> Worker<S, K> {
                 _ => return,
             },
         };
-        let Subscriber { slot, encoding, .. } =
-            self.topics.locals[place.topic as usize].subscribers[place.index as usize];
-        if !encoding.is_of_a_session() || self.held.has(slot) {
+        let subscriber = self.topics.locals[place.topic as usize].subscribers[place.index as usize];
+        if !subscriber.encoding.is_of_a_session() || self.held.has(subscriber.slot) {
             return;
         }
-        let Some(entry) = self.table.at(slot).filter(|entry| entry.conn.queued() == 0) else { return };
+        let passed = self.pass_to(subscriber, messages);
+        if !self.taps.is_empty() {
+            self.tap_deliveries(subscriber, &messages[..passed]);
+        }
+    }
+
+    /// Sends it as many of them as its socket takes: how many.
+    fn pass_to(&mut self, Subscriber { slot, encoding, .. }: Subscriber, messages: &[Arc<Message>]) -> usize {
+        let Some(entry) = self.table.at(slot).filter(|entry| entry.conn.queued() == 0) else { return 0 };
         let metrics = &self.shared.ports[usize::from(self.index)].metrics;
         let compression = self.rules.compression.as_ref();
         entry.conn.interrupt_context();
-        for message in messages {
+        for (before, message) in messages.iter().enumerate() {
             let bytes = message.encoded(encoding, compression);
             let sent = match self.kernel.send(&entry.socket, bytes) {
                 Ok(sent) => sent,
-                Err(error) if matches!(error.kind(), ErrorKind::Interrupted | ErrorKind::WouldBlock) => return,
-                Err(_) => return self.lost(slot, End::PeerReset),
+                Err(error) if matches!(error.kind(), ErrorKind::Interrupted | ErrorKind::WouldBlock) => return before,
+                Err(_) => {
+                    self.lost(slot, End::PeerReset);
+                    return before;
+                }
             };
             metrics.bytes_out.add(sent as u64);
             metrics.frames_out.add(u64::from(sent > 0));
@@ -286,9 +300,10 @@ impl<S: Service, K: Kernel> Worker<S, K> {
                     let deadline = entry.conn.deadline(tick, &self.rules);
                     self.wheel.arm(&mut self.table, slot, deadline);
                 }
-                return;
+                return before + usize::from(sent > 0);
             }
         }
+        messages.len()
     }
 
     /// What a long poll waited for is there.
@@ -326,7 +341,10 @@ impl<S: Service, K: Kernel> Worker<S, K> {
             return self.say_gap(id, subscriber.encoding, &gap);
         }
         self.handle(id.slot, id.serial, |desk| match desk.entry.conn.phase() {
-            Phase::Streaming => desk.entry.conn.end_stream(),
+            Phase::Streaming => {
+                desk.entry.conn.settle(Ended::new(End::SlowReader));
+                desk.entry.conn.end_stream();
+            }
             _ => {
                 let ended = Ended::new(End::SlowReader);
                 desk.entry.conn.close(Some(ended.code), ended, desk.output);

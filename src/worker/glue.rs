@@ -2,6 +2,7 @@
 
 use super::Sources;
 use super::budget::LogBudget;
+use super::recent::Recent;
 use super::topics::{Asked, asked, asked_to_open};
 use crate::config::Rules;
 use crate::conn::{Handler, Io, Outcome, Peer, Verdict};
@@ -20,6 +21,7 @@ pub(super) struct Glue<'a, S: Service> {
     pub(super) service: &'a mut S,
     pub(super) metrics: &'a Metrics,
     pub(super) log: &'a mut LogBudget,
+    pub(super) recent: &'a mut Recent,
     /// Nobody comes in any more.
     pub(super) draining: bool,
     pub(super) sources: Option<&'a Sources>,
@@ -190,6 +192,8 @@ impl<S: Service> Handler<S::State> for Glue<'_, S> {
             return;
         };
         self.metrics.refused.count(refused as usize);
+        let word = (refused, response.status(), response.detail());
+        self.recent.refused(self.unix_seconds * 1000, Some(self.id.serial), peer, word);
         if self.log.allows(self.now, refused.word()) {
             log::info!(peer:% = peer, status = response.status(), reason = refused.word(); "refused");
         }

@@ -1,5 +1,6 @@
 //! What other threads may ask of a worker.
 
+use super::inspect::Inspection;
 use super::memory::Budget;
 use super::reload::{Reload, Update};
 use super::sources::Sources;
@@ -41,6 +42,8 @@ pub(crate) enum Envelope<T> {
     Reload(Arc<Reload>),
     /// The service has other settings.
     Update(Update),
+    /// The control plane wants to know something.
+    Inspect(Box<Inspection>),
     /// Give memory back: reset the connections that hold more than this.
     Shed { bound: usize },
     /// Another worker leaves who waits at that listener, which all of them share, to this one.
@@ -105,12 +108,12 @@ impl<T> Shared<T> {
             ports,
             connections: AtomicUsize::new(0),
             connections_max,
-            leaving: AtomicBool::new(false),
             sources: None,
             accept_rate: None,
             sweeps,
             budget,
             told: Mutex::default(),
+            leaving: AtomicBool::new(false),
         }
     }
 

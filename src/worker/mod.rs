@@ -8,7 +8,7 @@
 //! 3. read and handle what is ready, a scratch-full at most from each; what had more goes to the next turn's list;
 //! 4. the mailbox: after reading, so that an answer to what was just read is not waited for longer than a turn;
 //! 5. a slice of the sweeps (tick, drain): last of the sends, since nobody waits for them in particular; then a slice
-//!    of the fan-out: what topics' subscribers have not seen;
+//!    of the fan-out: what topics' subscribers have not seen; then one of what the control plane asks;
 //! 6. due timers, within a budget: after reading, so that a byte that has come counts before its deadline does.
 //!
 //! What a handler sends is collected and leaves in one `send`, together with that of a few other connections, and at
@@ -27,24 +27,30 @@ mod errands;
 mod expiry;
 mod fanout;
 mod glue;
+mod inspect;
 mod kernel;
 mod mail;
 mod memory;
 mod parcels;
+mod recent;
 mod reload;
 mod sources;
 mod subscriptions;
 mod sweep;
 mod table;
+mod tap;
 mod throttle;
 mod topics;
 
+pub(crate) use inspect::{Filter, Found, GoneFilter, Inspection, Order, Quest, Row, TopicOrder};
 pub(crate) use kernel::{Kernel, Machine};
 pub(crate) use mail::{Envelope, Port, Shared};
 pub(crate) use memory::Budget;
+pub(crate) use recent::{Gone, Transport, Why};
 pub(crate) use reload::{Reload, Update};
 pub(crate) use sources::Sources;
 pub(crate) use table::Live;
+pub(crate) use tap::{Seen, Tap, Target, Way};
 pub(crate) use topics::{Asker, Then};
 
 use crate::config::Rules;
@@ -69,6 +75,7 @@ use drive::Corked;
 use expiry::Expiries;
 use fanout::{Joined, Permit};
 use kernel::Event;
+use recent::{Parting, Recent};
 use std::collections::{HashMap, VecDeque};
 use std::io;
 use std::sync::Arc;
@@ -76,6 +83,7 @@ use std::time::Duration;
 use subscriptions::Held;
 use sweep::Tick;
 use table::Table;
+use tap::Taps;
 use throttle::Throttle;
 use topics::{Asked, Poll};
 
@@ -163,6 +171,12 @@ pub(crate) struct Worker<S: Service, K: Kernel> {
     /// The proxies through which requests come of which each names its client: who is really on the other side, by slot,
     /// while there may be another request.
     hops: HashMap<u32, Peer>,
+    recent: Recent,
+    /// Connections that end, and have left their topics, by slot.
+    partings: HashMap<u32, Parting>,
+    /// What the control plane asked.
+    inspections: VecDeque<Inspection>,
+    taps: Taps,
     tick: Option<Tick>,
     drain: Option<Leaving>,
     aborted: bool,
@@ -188,6 +202,7 @@ impl<S: Service, K: Kernel> Worker<S, K> {
             kernel.register_listener(listener, listener_token(index))?;
         }
         let (now, unix_ms) = (Millis(kernel.micros() / 1000), kernel.unix_ms());
+        let recent = Recent::new(setup.shared.ports.len());
         let live = Arc::clone(&setup.shared.ports[usize::from(setup.index)].live);
         let pace = setup.shared.accept_rate.map(|rate| Pace::new(rate, setup.shared.ports.len()));
         Ok(Self {
@@ -227,6 +242,10 @@ impl<S: Service, K: Kernel> Worker<S, K> {
             ages: Ages::default(),
             aging: setup.connection_age_max.map(|most| Aging::new(most, now)),
             hops: HashMap::new(),
+            recent,
+            partings: HashMap::new(),
+            inspections: VecDeque::new(),
+            taps: Taps::default(),
             tick: setup.tick_interval.map(|interval| Tick::new(interval, now)),
             drain: None,
             aborted: false,
@@ -262,6 +281,7 @@ impl<S: Service, K: Kernel> Worker<S, K> {
             self.date_second = self.now.0 / 1000;
             self.unix_start_ms = self.kernel.unix_ms().saturating_sub(self.now.0);
             self.date = imf_fixdate(self.unix_ms() / 1000);
+            self.taps.tidy(self.now);
         }
 
         for index in 0..self.events.len() {
@@ -306,6 +326,7 @@ impl<S: Service, K: Kernel> Worker<S, K> {
         self.sweep();
         self.release_held();
         self.sweep_topics();
+        self.look_on();
         if self.expiry <= self.now {
             self.topics.expire(self.now.0);
             self.expiry = self.now + Duration::from_millis(EXPIRY_LOOK_MS);
@@ -333,6 +354,7 @@ impl<S: Service, K: Kernel> Worker<S, K> {
         metrics.timers.set(self.wheel.len() as u64);
         metrics.mail_left.set(self.mail.len() as u64);
         metrics.table_bytes.set(self.table.bytes() as u64);
+        metrics.recent_bytes.set(self.recent.bytes() as u64);
         self.topics.note(metrics);
     }
 
@@ -344,6 +366,7 @@ impl<S: Service, K: Kernel> Worker<S, K> {
             || self.rung && !planted(Bug::RungForgotten)
             || self.may_sweep_on()
             || self.held.is_any_released()
+            || !self.inspections.is_empty()
             || self.accepting.is_ready(self.now)
         {
             return Some(Duration::ZERO);
@@ -392,6 +415,7 @@ impl<S: Service, K: Kernel> Worker<S, K> {
                 Envelope::Tell { id, tag, answer } => self.tell(id, tag, Ok(*answer)),
                 Envelope::Reload(told) => self.reload(&told),
                 Envelope::Update(update) => self.update(&update),
+                Envelope::Inspect(inspection) => self.inspections.push_back(*inspection),
                 Envelope::Shed { bound } => self.shed_memory(bound),
                 Envelope::Accept { listener } => self.accepting.ready(listener),
                 Envelope::Drain(drain) => self.begin_drain(drain),

@@ -262,7 +262,11 @@ impl<S: Service, K: Kernel> Worker<S, K> {
 
     /// Takes a connection that no longer listens from among the subscribers.
     pub(super) fn leave_if_over(&mut self, slot: u32) {
-        if self.table.at(slot).is_some_and(|entry| !entry.conn.phase().is_subscribed()) {
+        let Some(phase) = self.table.at(slot).map(|entry| entry.conn.phase()) else { return };
+        if phase.is_ending() {
+            self.note_parting(slot);
+        }
+        if !phase.is_subscribed() {
             self.leave_all(slot);
         }
     }

@@ -112,6 +112,11 @@ impl Live {
         self.0.get(slot as usize).is_some_and(|live| live.load(Ordering::Acquire) == serial as u32)
     }
 
+    /// Where the connection of that serial is, if it is there.
+    pub(crate) fn slot_of(&self, serial: u64) -> Option<u32> {
+        self.0.iter().position(|live| live.load(Ordering::Acquire) == serial as u32).map(|slot| slot as u32)
+    }
+
     fn set(&self, slot: u32, serial: u64) {
         self.0[slot as usize].store(serial as u32, Ordering::Release);
     }

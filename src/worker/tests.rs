@@ -3,6 +3,7 @@
 #[cfg(feature = "centrifugo")]
 mod emulation;
 mod ends;
+mod inspect;
 mod limits;
 mod polls;
 mod proxies;

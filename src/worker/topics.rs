@@ -302,6 +302,9 @@ impl<S: Service, K: Kernel> Worker<S, K> {
         let (cursor, message) = published.map_err(|_| Refused::TopicsFull)?;
         if let Some(message) = message {
             self.port().metrics.published.add(1);
+            if !self.taps.is_empty() {
+                self.tap_publication(&message);
+            }
             self.distribute(name, &message);
         }
         Ok(cursor)

@@ -11,6 +11,7 @@ mod memory;
 mod preflight;
 mod reload;
 mod serve;
+mod tap;
 mod token;
 mod tune;
 
@@ -46,6 +47,8 @@ enum Command {
     Token(token::Options),
     /// Say what this machine must allow for so many connections, and whether it does; change it.
     Tune(tune::Options),
+    /// Watch frames of one connection, user or topic of a running server.
+    Tap(tap::Options),
 }
 
 fn main() -> ExitCode {
@@ -56,6 +59,7 @@ fn main() -> ExitCode {
         Some(Command::Config(command)) => command.run(),
         Some(Command::Token(options)) => token::run(&options),
         Some(Command::Tune(options)) => return tune::run(&options),
+        Some(Command::Tap(options)) => tap::run(&options).map(|()| ExitCode::SUCCESS).map_err(Into::into),
         None => serve(cli.serve),
     };
     done.unwrap_or_else(|error| {

@@ -10,8 +10,8 @@ use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::sync::Arc;
 use throng::{
-    Accept, Answer, ApiKey, Centrifugo, Connection, Decision, Handle, Message, Mounted, Request, Response, Server,
-    Service, TokenKeys, TopicUrl,
+    Accept, Answer, ApiKey, Centrifugo, Connection, Control, Decision, Handle, Message, Mounted, Request, Response,
+    Server, Service, TokenKeys, TopicUrl,
 };
 
 const MORE: &str = "\
@@ -54,6 +54,8 @@ impl Options {
 /// Topics at their URLs; any other path is a WebSocket that is echoed, or swallowed.
 pub(crate) struct Front {
     echo: bool,
+    /// Metrics are served here, too.
+    metrics: bool,
     api_key: ApiKey,
     /// What the tokens of bare clients are checked with.
     tokens: TokenKeys,
@@ -127,6 +129,10 @@ impl Service for Front {
             ("/healthz", "GET" | "HEAD") => Response::new(200).body("text/plain", "ok\n"),
             ("/readyz", "GET" | "HEAD") if self.handle.is_ready() => Response::new(200).body("text/plain", "ready\n"),
             ("/readyz", "GET" | "HEAD") => Response::refuse(503, "this server is about to end: send nobody here"),
+            ("/metrics", _) if !self.metrics => Response::refuse(
+                404,
+                "metrics are served on the admin port (--admin), or here with --public-metrics true",
+            ),
             ("/metrics", "GET" | "HEAD") => {
                 Response::new(200).body("text/plain; version=0.0.4; charset=utf-8", self.handle.metrics())
             }
@@ -161,6 +167,7 @@ pub(crate) fn service(site: &Site, handle: Handle<Mounted<Bare>>) -> Centrifugo<
     let Site { settings, access: Access { api_key, tokens, subscription_tokens } } = site.clone();
     let front = Front {
         echo: settings.echo,
+        metrics: settings.serves_metrics(),
         api_key: api_key.clone(),
         tokens: tokens.clone(),
         insecure: settings.insecure,
@@ -205,6 +212,9 @@ pub(crate) fn run(options: Options, loaded: &Loaded) -> Result<(), Box<dyn Error
     sources.iter().for_each(Source::fetch);
     let site = Site::new(settings.clone(), access.clone());
     let running = server.start(move |seat| service(&site, seat.handle().clone()))?;
+    // Behind the server, so that it can reach the workers; before others open what its table would keep.
+    let control = Control::new(running.handle()).key(&*settings.admin_key);
+    let admin = settings.admin.map(|address| control.start(address)).transpose()?;
     for source in sources {
         running.beside("jwks", move || source.fetch_on())?;
     }
@@ -217,8 +227,15 @@ pub(crate) fn run(options: Options, loaded: &Loaded) -> Result<(), Box<dyn Error
         );
     }
     preflight.iter().for_each(|(level, line)| log::log!(*level, "{line}"));
+    for address in admin.as_ref().map_or(&[][..], throng::Running::addresses) {
+        log::info!("the admin port is http://{address}");
+    }
     let mut reloader = Reloader::new(options, settings, access, running.handle());
     running.run_until_signal_reloading(drain, move || reloader.reload())?;
+    if let Some(admin) = admin {
+        admin.handle().abort();
+        admin.wait()?;
+    }
     log::info!("throng stopped");
     Ok(())
 }

@@ -1,6 +1,6 @@
 //! What is asked of all topics, and what is done to all copies of one.
 
-use super::Topics;
+use super::{Home, Place, Topics};
 use crate::metrics::Metrics;
 use crate::topic::{Cursor, TopicName};
 
@@ -14,6 +14,25 @@ pub(crate) struct Census {
     pub(crate) topics: u64,
     /// How long the server has been there.
     pub(crate) uptime_ms: u64,
+}
+
+/// A topic at its home, as others see it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct AtHome {
+    /// What is kept.
+    pub(crate) messages: usize,
+    pub(crate) bytes: usize,
+    /// The newest position; the offset is how many messages there were.
+    pub(crate) head: Cursor,
+    /// Workers whose connections listen.
+    pub(crate) workers: usize,
+}
+
+impl AtHome {
+    fn of(home: &Home) -> Self {
+        let (messages, bytes) = home.log.kept();
+        Self { messages, bytes, head: home.log.head(), workers: home.attached.len() }
+    }
 }
 
 impl Topics {
@@ -42,6 +61,38 @@ impl Topics {
             }
         }
         (end < self.locals.capacity()).then_some(end)
+    }
+
+    /// Tells the topics at home here, with what there is of them, as [`survey`](Self::survey) does. The round that they stand
+    /// in turns meanwhile: a topic may be told twice or, rarely, not at all.
+    pub(crate) fn survey_homes(
+        &self,
+        from: u64,
+        looks: usize,
+        mut tell: impl FnMut(&TopicName, AtHome),
+    ) -> Option<u64> {
+        let start = from.max(self.turned);
+        let at = usize::try_from(start - self.turned).unwrap_or(usize::MAX).min(self.round.len());
+        let end = at.saturating_add(looks).min(self.round.len());
+        for name in self.round.range(at..end) {
+            if let Some(home) = self.homes.get(name) {
+                tell(name, AtHome::of(home));
+            }
+        }
+        (end < self.round.len()).then_some(self.turned + end as u64)
+    }
+
+    /// What there is of a topic: how many listen here, and what its home is, if that is here.
+    pub(crate) fn here(&self, name: &TopicName) -> (usize, Option<AtHome>) {
+        let local = self.names.get(name).and_then(|&topic| self.locals.get(topic as usize));
+        (local.map_or(0, |local| local.subscribers.len()), self.homes.get(name).map(AtHome::of))
+    }
+
+    /// How many messages a subscriber is behind the head.
+    pub(crate) fn lag(&self, place: Place) -> u64 {
+        let Some(local) = self.locals.get(place.topic as usize) else { return 0 };
+        let head = local.copy.as_ref().map_or(0, |copy| copy.head().offset);
+        local.subscribers.get(place.index as usize).map_or(0, |subscriber| head.saturating_sub(subscriber.cursor))
     }
 
     /// Drops what is kept of a topic at home here. Gives the position up to which that was, for those who are attached.

@@ -53,7 +53,7 @@ pub(crate) const NOT_HERE: &[(&str, &str)] = &[
     ("webtransport", "there is no WebTransport"),
     ("uni_", "a topic's URL serves WebSocket, event streams and polls to any client"),
     ("admin", "there is no admin page"),
-    ("prometheus", "metrics are always at /metrics"),
+    ("prometheus", "metrics are at /metrics: see throng.public_metrics and throng.admin"),
     ("health", "health is always at /healthz"),
     ("swagger", "there is no Swagger page"),
     ("debug", "use perf: the binary has line tables"),

@@ -53,6 +53,10 @@ pub(crate) struct Settings {
     pub(crate) api_insecure: bool,
     pub(crate) http_stream: bool,
     pub(crate) sse: bool,
+    pub(crate) admin: Option<SocketAddr>,
+    pub(crate) admin_key: Secret,
+    /// Nothing is set: where only this machine can ask.
+    pub(crate) public_metrics: Option<bool>,
 }
 
 /// What tokens are checked with.
@@ -127,6 +131,9 @@ impl Default for Settings {
             api_insecure: false,
             http_stream: true,
             sse: true,
+            admin: None,
+            admin_key: Secret::default(),
+            public_metrics: None,
         }
     }
 }
@@ -170,6 +177,11 @@ impl Settings {
         has_key && !self.insecure && !self.api_insecure
     }
 
+    /// Whether metrics are served on the public port.
+    pub(crate) fn serves_metrics(&self) -> bool {
+        self.public_metrics.unwrap_or_else(|| self.config().listen.iter().all(|address| address.ip().is_loopback()))
+    }
+
     /// What cannot be together, beside what the library says of its own settings.
     fn conflicts(&self, faults: &mut Vec<Fault>) {
         let mut fault = |setting: &str, what: String| faults.push(Fault { setting: setting.to_owned(), what });
@@ -186,6 +198,10 @@ impl Settings {
             }
         }
         self.access_conflicts(&mut fault);
+        if self.admin.is_some_and(|address| !address.ip().is_loopback()) && self.admin_key.is_empty() {
+            let what = "who reaches the admin port may see and disconnect everybody: set throng.admin_key too, or listen on 127.0.0.1";
+            fault("throng.admin", what.to_owned());
+        }
         let (personal, topics) = (&self.personal_namespace, &self.server.topics);
         let is_known = personal.is_empty() || topics.is_open() || topics.has_namespace(personal);
         if self.has_personal_channel && !is_known {

@@ -93,11 +93,17 @@ impl<T> Setting<T> {
         self.flag(name, "")
     }
 
-    /// A secret, which a command line would show to others: `--name FILE` and an environment variable with a short name.
-    const fn secret(mut self, flag: &'static str, alias: &'static str) -> Self {
+    /// A secret, which a command line would show to others: `--name FILE`.
+    const fn file(mut self, flag: &'static str) -> Self {
         self.flag = Some(Flag { name: flag, value: "FILE", is_file: true });
-        self.alias = Some(alias);
         self
+    }
+
+    /// The same with an environment variable that has a short name.
+    const fn secret(self, flag: &'static str, alias: &'static str) -> Self {
+        let mut row = self.file(flag);
+        row.alias = Some(alias);
+        row
     }
 
     /// With its flag or its alias something else is switched on.
@@ -312,6 +318,15 @@ pub(crate) const SETTINGS: &[Setting<Settings>] = &[
         "The same for subscription tokens."),
     row("throng.token_jwks_refresh", |s| &mut s.jwks_refresh,
         "How often the keys at client.token.jwks_public_endpoint are fetched again. A key that is taken back there counts here for as long.").restart(),
+    row("throng.admin", |s| &mut s.admin,
+        "Address of the admin port: metrics, who is there, topics, why somebody was disconnected, disconnecting, and throng tap (docs/operations.md). One thread more. Beyond loopback it needs throng.admin_key.")
+        .flag("admin", "ADDR").unset("no admin port", "\"127.0.0.1:8081\"").restart(),
+    row("throng.admin_key", |s| &mut s.admin_key,
+        "Key of the admin port: with one, nobody gets anything without it but /healthz and /readyz.")
+        .file("admin-key-file").restart(),
+    row("throng.public_metrics", |s| &mut s.public_metrics,
+        "Serve /metrics on the public port, too, for everybody who reaches it. They hold no names and no secrets, but say how busy the server is.")
+        .flag("public-metrics", "BOOL").unset("only where all addresses are loopback", "true"),
     server!("throng.workers", workers,
         "Threads, each with its own event loop and, unless throng.shared_fds, its own descriptor table. More than cores are for more connections than the tables of fewer hold, and slow each other down.")
         .flag("workers", "N").unset("one per core, more where client.connection_limit needs them", "2").restart(),

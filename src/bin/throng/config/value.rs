@@ -411,6 +411,39 @@ impl Value for Option<IpAddr> {
     }
 }
 
+impl Value for Option<SocketAddr> {
+    fn set(&mut self, given: &Given<'_>) -> Result<(), String> {
+        let address = text(given)?.parse();
+        *self = Some(address.map_err(|_| "an address and a port, such as 127.0.0.1:8081".to_owned())?);
+        Ok(())
+    }
+
+    fn show(&self) -> Option<String> {
+        self.map(|address| quoted(&address.to_string()))
+    }
+
+    fn unset(&mut self) {
+        *self = None;
+    }
+}
+
+impl Value for Option<bool> {
+    fn set(&mut self, given: &Given<'_>) -> Result<(), String> {
+        let mut on = false;
+        on.set(given)?;
+        *self = Some(on);
+        Ok(())
+    }
+
+    fn show(&self) -> Option<String> {
+        self.map(|on| on.to_string())
+    }
+
+    fn unset(&mut self) {
+        *self = None;
+    }
+}
+
 impl Value for LevelFilter {
     fn set(&mut self, given: &Given<'_>) -> Result<(), String> {
         let level = text(given)?;
