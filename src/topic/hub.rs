@@ -554,6 +554,7 @@ impl Topics {
     }
 
     /// The next subscriber to be sent to. Topics take turns at the end of a slice ([`Self::yield_turn`]).
+    #[inline]
     pub(crate) fn next(&mut self) -> Option<Place> {
         while let Some(&topic) = self.sweeping.front() {
             let local = &mut self.locals[topic as usize];
@@ -562,11 +563,18 @@ impl Topics {
                 local.position = if local.position + 1 < local.subscribers.len() { local.position + 1 } else { 0 };
                 return Some(Place { topic, index: local.position as u32 });
             }
-            local.left = 0;
-            self.swept.push(local.since_ms);
-            self.sweeping.pop_front();
+            self.end_sweep(topic);
         }
         None
+    }
+
+    /// All of the front topic's subscribers were visited.
+    #[cold]
+    fn end_sweep(&mut self, topic: u32) {
+        let local = &mut self.locals[topic as usize];
+        local.left = 0;
+        self.swept.push(local.since_ms);
+        self.sweeping.pop_front();
     }
 
     /// Lets the next topic go on in the next slice.

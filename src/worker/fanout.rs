@@ -189,8 +189,9 @@ impl<S: Service, K: Kernel> Worker<S, K> {
         let compression = self.rules.compression.as_ref();
         entry.conn.interrupt_context();
         let suffix = copy.after(from);
-        let bytes = match suffix.clone().next() {
-            Some(only) if suffix.len() == 1 => only.encoded(encoding, compression),
+        let Some(oldest) = suffix.clone().next() else { return Sent::Stopped };
+        let bytes = match suffix.len() {
+            1 => oldest.encoded(encoding, compression),
             _ => {
                 let head = copy.head();
                 let joined_from = if planted(Bug::JoinedForOther) { 0 } else { from };
@@ -221,9 +222,7 @@ impl<S: Service, K: Kernel> Worker<S, K> {
         };
         let metrics = &self.shared.ports[usize::from(self.index)].metrics;
         metrics.bytes_out.add(sent as u64);
-        if let Some(oldest) = suffix.clone().next() {
-            metrics.delivery_ms.observe(self.now.0.saturating_sub(oldest.time_ms));
-        }
+        metrics.delivery_ms.observe(self.now.0.saturating_sub(oldest.time_ms));
         let (is_full, mut left) = (sent < bytes.len(), sent);
         let cursor = &mut local.subscribers[place.index as usize].cursor;
         for message in suffix {
