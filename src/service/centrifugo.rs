@@ -270,7 +270,7 @@ impl<S> Centrifugo<S> {
     /// # use throng::{Centrifugo, Handle, Mounted, Service};
     /// # fn example<S: Service + Clone + Send + Sync>(handle: &Handle<Mounted<S::State>>, mine: S) {
     /// handle.update_services(move |service: &mut Centrifugo<S>| {
-    ///     service.reconfigure(Centrifugo::new(mine.clone()).api_key("another key"));
+    ///     service.reconfigure(Centrifugo::new(mine.clone()).channels_max(64));
     /// });
     /// # }
     /// ```
