@@ -305,8 +305,9 @@ fn a_terminal_is_asked_first() {
 #[test]
 fn limits_that_can_be_run_into_are_run_into() {
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tuning/proof");
-    let Ok(output) = Command::new("python3").arg(script).args(["nofile", "somaxconn", "ports", "migrate-req"]).output()
-    else {
+    let mut proof = Command::new("python3");
+    proof.arg(script).args(["nofile", "somaxconn", "ports", "migrate-req"]);
+    let Ok(output) = proof.env("THRONG_BIN", env!("CARGO_BIN_EXE_throng")).output() else {
         return eprintln!("SKIPPED: no python3");
     };
     let (status, text, errors) = said(&output);

@@ -1,5 +1,5 @@
 //! The newcomer's page, docs/first-hundred-thousand.md: its own command lines are run, with fewer connections unless
-//! THRONG_NEWCOMER says how many (100000, as the page has it).
+//! NEWCOMER_CONNECTIONS says how many (100000, as the page has it).
 
 use std::fs;
 use std::io::{BufRead, BufReader};
@@ -46,7 +46,7 @@ impl Path100k {
         }
         // A port that is free now, as the page has one.
         let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
-        let connections = std::env::var("THRONG_NEWCOMER").unwrap_or_else(|_| "10000".into());
+        let connections = std::env::var("NEWCOMER_CONNECTIONS").unwrap_or_else(|_| "10000".into());
         let report = std::env::temp_dir().join(format!("throng-newcomer-{}.html", std::process::id()));
         Some(Self { throng, connections, address, report, server: None })
     }

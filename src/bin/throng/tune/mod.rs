@@ -14,11 +14,12 @@ use std::process::ExitCode;
 use throng::tuning::{Aim, Check, Machine, Role, Verdict, check};
 
 const MORE: &str = "\
-  throng tune -c 1000000                                   what a server of a million connections lacks here
-  throng tune -c 1000000 --apply                           changes that until the next start of the machine; asks first
-  throng tune -c 1000000 --write /etc/sysctl.d/90-throng.conf     and for good: then sysctl --system
-  throng tune -c 100000 --role load --sources 4            for a load generator with four addresses
-  throng tune --explain tcp_mem                            what it does, and what goes wrong
+Examples:
+  throng tune -c 1000000                          what a server of a million connections lacks here
+  throng tune -c 1000000 --apply                  change that until the machine starts again; asks
+  throng tune -c 1000000 --write FILE             for good: FILE in /etc/sysctl.d, sysctl --system
+  throng tune -c 100000 --role load --sources 4   a load generator with four addresses
+  throng tune --explain tcp_mem                   what it does, and what goes wrong
 
 Only what falls short is changed or written, never a setting that allows more. tuning/README.md is the guide.
 
