@@ -341,6 +341,30 @@ def test_node_ws_is_spoken_with(terminal):
         node.wait(STEP_S_MAX)
 
 
+def test_an_event_stream_does_nothing_to_the_terminal_either(serve, terminal):
+    """In chunks, as Node's servers send theirs."""
+    evil = "\x1b[2J\x9b31m\u202e"
+
+    def script(peer: socket.socket, head: bytes) -> None:
+        assert b"\r\nAccept: text/event-stream\r\n" in head
+        body = f"retry: 700\nid: {evil}\n\nevent: {evil}\ndata: {evil}\ndata: two\n\ndata: last\n\n".encode()
+        chunks = b"".join(b"%x\r\n%b\r\n" % (len(part), part) for part in (body[:50], body[50:]))
+        peer.sendall(
+            b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream; charset=utf-8\r\n"
+            b"Transfer-Encoding: chunked\r\n\r\n" + chunks + b"0\r\n\r\n"
+        )
+
+    client = terminal(f"http://{serve(script)}/")
+    client.expect(r"listening to http://")
+    client.expect(r"id \\x1b\[2J\\u\{9b\}31m\\u\{202e\}, retry after 700 ms")
+    client.expect(r"event `\\x1b\[2J.*` \d+ B  \\x1b\[2J\\u\{9b\}31m\\u\{202e\}\\ntwo")
+    client.expect(r"event 4 B  last")
+    client.expect("the server ended the stream")
+    assert client.exit_status() == 0
+    for part in ("\x1b[2J", "\x9b", "\u202e"):
+        assert part not in client.raw, repr(client.raw)
+
+
 # In pipes.
 
 
