@@ -3,6 +3,7 @@
 import base64
 import contextlib
 import json
+import re
 import signal
 import socket
 import subprocess
@@ -154,6 +155,20 @@ def test_metrics_are_strict_prometheus_text_and_counters_only_grow(start, connec
     assert counters and counters <= after.keys()
     assert all(after[series] >= before[series] for series in counters)
     assert any(after[series] > before[series] for series in counters)
+
+
+def test_the_admin_port_tells_workers_apart_in_strict_text(start):
+    server = start("--admin", "127.0.0.1:0", "--workers", "2")
+    assert server.address
+    deadline = time.monotonic() + READ_S_MAX
+    while not (found := re.search(r"the admin port is http://(\S+)", server.log)):
+        assert time.monotonic() < deadline, server.log
+        time.sleep(0.01)
+    with urllib.request.urlopen(f"http://{found[1]}/metrics?workers", timeout=READ_S_MAX) as answer:
+        samples = prometheus.parse(answer.read().decode())
+    assert ("throng_worker_busy_seconds_total", 'worker="1"') in samples
+    buckets = [value for (name, _), value in samples.items() if name == "throng_loop_turn_seconds_bucket"]
+    assert buckets == sorted(buckets) and buckets[-1] == samples["throng_loop_turn_seconds_count", ""]
 
 
 def test_the_connection_gauge_follows_the_clients(start, connect):
