@@ -143,7 +143,7 @@ fn nothing_is_published_once_the_first_are_closed() {
     assert_eq!(writer.head().status, 101);
     server.signal("TERM");
     first[0].expect_close(1001);
-    publisher.send("POST /topics/t HTTP/1.1\r\nHost: a\r\nContent-Length: 4\r\n\r\nlate");
+    publisher.send("POST /topics/t HTTP/1.1\r\nHost: localhost\r\nContent-Length: 4\r\n\r\nlate");
     let refused = publisher.response();
     assert_eq!((refused.status, &*refused.problem()["code"]), (503, "draining"));
     assert!(refused.lists("Connection", "close") && refused.field("Retry-After").is_some(), "{refused:?}");
@@ -162,7 +162,7 @@ fn connections_that_are_too_old_are_told_to_come_back() {
     let began = Instant::now();
     let mut peer = server.websocket();
     let mut stream = server.connect();
-    stream.send("GET /topics/t HTTP/1.1\r\nHost: a\r\nAccept: text/event-stream\r\n\r\n");
+    stream.send("GET /topics/t HTTP/1.1\r\nHost: localhost\r\nAccept: text/event-stream\r\n\r\n");
     let mut idle = server.connect();
     idle.send(plain("/topics/t").bytes());
     assert_eq!((stream.head().status, idle.answer().status), (200, 200));
