@@ -108,7 +108,7 @@ reasons! {
         VersionUnsupported = 426, "version_unsupported", "only Sec-WebSocket-Version 13 is spoken here";
         ProtocolInvalid = 400, "protocol_invalid", "Sec-WebSocket-Protocol must be a list of different tokens";
         OriginForbidden = 403, "origin_forbidden", "pages of this origin may not talk to this server: serve them from the same host, or have the server allow the origin";
-        HostForbidden = 421, "host_forbidden", "this server has no authentication, so it answers to names of loopback alone (localhost, 127.0.0.1, [::1]) as Host: use one, configure tokens or an API key, or start it with --open";
+        HostForbidden = 421, "host_forbidden", "this server has no authentication, so it answers to names of loopback alone (`localhost`, `127.0.0.1`, `[::1]`) as Host: use one, configure tokens or an API key, or start it with --open";
         NoSession = 404, "no_session", "there is no such session here (any more): send `session` and `node` as the answer to connect gave them, or connect again";
         ApiKey = 401, "api_key", "the server API wants its key: send it as `X-API-Key: KEY` or `Authorization: apikey KEY`";
         UpgradeRequired = 426, "upgrade_required", "this is a WebSocket: send `Upgrade: websocket` and `Connection: Upgrade` (did a proxy remove them?)";

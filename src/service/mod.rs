@@ -269,7 +269,6 @@ pub struct Request<'a> {
     /// What the server was told of its topics, for protocols of the library's own.
     pub(crate) rules: &'a Rules,
     /// The time of day, in seconds of Unix time.
-    #[cfg_attr(not(feature = "centrifugo"), allow(dead_code, reason = "for tokens"))]
     pub(crate) unix_seconds: u64,
 }
 

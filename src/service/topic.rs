@@ -245,7 +245,6 @@ impl Who {
     }
 
     /// Whether a token allows it this with that topic, whatever the rules say. A private topic needs a token of its own.
-    #[cfg_attr(not(feature = "centrifugo"), allow(clippy::unused_self, reason = "there are no tokens"))]
     fn is_allowed(&self, denied: Denied, right: Right, topic: &str) -> bool {
         match self {
             #[cfg(feature = "centrifugo")]

@@ -1,4 +1,4 @@
-"""Who may come in from a real browser: strangers' pages with their visitors' cookies, tokens of pages, other names."""
+"""Who may come in from a real browser: strangers' pages with their readers' cookies, and tokens."""
 
 import base64
 import hashlib

@@ -12,12 +12,15 @@ import pytest
 
 from conftest import eventually
 from http_drivers import Httpx
+from test_hostile import tool
 
 KEYS = Path(__file__).parents[1] / "keys"
+CURVE = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256")
+NEW = ("req", *CURVE, "-nodes", "-subj", "/CN=test")
 
 
 def openssl(*arguments: str | Path, stdin: bytes = b"") -> bytes:
-    done = subprocess.run(["openssl", *arguments], input=stdin, capture_output=True, check=True)
+    done = subprocess.run([tool("openssl"), *arguments], input=stdin, capture_output=True, check=True)
     return done.stdout
 
 
@@ -37,10 +40,9 @@ def token(tmp_path: Path, kid: str) -> str:
 def provider(tmp_path):
     """Its URL, and the certificate of who vouches for it."""
     ca, leaf = tmp_path / "ca", tmp_path / "leaf"
-    new = ("req", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-subj", "/CN=t")
-    openssl(*new, "-x509", "-keyout", f"{ca}.key", "-out", f"{ca}.pem", "-days", "2")
+    openssl(*NEW, "-x509", "-keyout", f"{ca}.key", "-out", f"{ca}.pem", "-days", "2")
     name = ("-addext", "subjectAltName=IP:127.0.0.1", "-addext", "basicConstraints=CA:FALSE")
-    openssl(*new, *name, "-keyout", f"{leaf}.key", "-out", f"{leaf}.csr")
+    openssl(*NEW, *name, "-keyout", f"{leaf}.key", "-out", f"{leaf}.csr")
     by = ("-CA", f"{ca}.pem", "-CAkey", f"{ca}.key", "-CAcreateserial", "-copy_extensions", "copy")
     openssl("x509", "-req", "-in", f"{leaf}.csr", *by, "-out", f"{leaf}.pem", "-days", "2")
 
@@ -94,8 +96,7 @@ def test_keys_of_a_provider_that_nobody_vouches_for_are_not_taken(
     url, _ = provider
     monkeypatch.setenv("THRONG_CLIENT_TOKEN_JWKS_PUBLIC_ENDPOINT", url)
     other = tmp_path / "other.pem"
-    new = ("req", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-subj", "/CN=o")
-    openssl(*new, "-x509", "-keyout", tmp_path / "other.key", "-out", other, "-days", "2")
+    openssl(*NEW, "-x509", "-keyout", tmp_path / "other.key", "-out", other, "-days", "2")
     monkeypatch.setenv("SSL_CERT_FILE", str(other))
     server = start()
     eventually("it says why not", lambda: "cannot fetch keys" in server.log)
