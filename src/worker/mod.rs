@@ -374,7 +374,7 @@ impl<S: Service, K: Kernel> Worker<S, K> {
         let timer = self.wheel.next().map(|tick| tick.starts_at(self.now));
         let tick = self.tick.as_ref().map(Tick::next);
         let drain = self.drain.as_ref().map(|leaving| leaving.next(self.table.high(), self.now));
-        let aging = self.aging.as_ref().map(Aging::next);
+        let aging = self.aging.as_ref().filter(|_| self.table.len() > 0).map(Aging::next);
         let expiry = (!self.topics.is_empty()).then_some(self.expiry);
         let others =
             [self.accepting.next(), self.throttle.next(), self.memory_look(), self.next_expiry(), self.log.next()];

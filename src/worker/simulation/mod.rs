@@ -145,7 +145,8 @@ impl World {
                 slots: shape.slots,
                 rules: shape.rules(),
                 tick_interval: shape.ticks.then_some(Duration::from_secs(1)),
-                connection_age_max: None,
+                // Beside the ticks, which go over the table as well.
+                connection_age_max: shape.ticks.then_some(Duration::from_secs(4)),
                 seed: rng.next(),
                 origins: Arc::default(),
                 retention: Retention::uniform(shape.history, 24 * 60 * 60 * 1000, shape.topics_max),

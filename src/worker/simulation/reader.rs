@@ -6,6 +6,7 @@ use super::line::{Came, Line, Scene};
 use super::publisher;
 use super::truth::Truth;
 use super::wire::{self, Answer, At, Block, Element, Payload};
+use crate::error::End;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Transport {
@@ -462,6 +463,7 @@ impl Reader {
                 scene.truth.missed(self.topic, position, &who);
             }
             // The answer to its own, silence, the end of the server.
+            1001 if reason == End::MaxAge.text() => scene.truth.tally.aged += 1,
             1000 | 1011 | 1001 => {}
             1008 => assert!(!self.publishes, "{who}: {reason}"),
             _ => panic!("{who}: closed with {code}: {reason}"),

@@ -338,6 +338,7 @@ impl Session {
     fn closed(&mut self, code: u16, scene: &mut Scene<'_>) {
         match code {
             3008 => scene.truth.tally.lagged += 1,
+            3011 => scene.truth.tally.aged += 1,
             // The answer to its own, the end of the server, no pong or no connect in time.
             1000 | 3001 | 3012 | 3502 => {}
             _ => panic!("{}: closed with {code}", self.who()),

@@ -62,7 +62,7 @@ macro_rules! tally {
 }
 
 tally! {
-    turns published repeated refused epochs streams resumed recovered changes seen polls gaps lagged caught_up
+    turns published repeated refused epochs streams resumed recovered changes seen polls gaps lagged aged caught_up
     // The machine.
     interrupted would_block short_reads short_writes bytewise delayed truncated repeated_events stale_events
     late_wakeups false_wakeups accept_errors shortages spells table_full reused unwatched
