@@ -55,9 +55,10 @@ impl<T> Conn<T> {
         }
     }
 
-    /// The connection is somebody else's than was known: it counts for that address from now on.
+    /// The connection is somebody else's than was known: it counts for that address from now on. One that did not count may
+    /// have to now, if its proxy is trusted no longer.
     pub(super) fn turn_out_to_be(&mut self, client: Peer, handler: &mut impl Handler<T>) -> Result<(), Refused> {
-        if client == self.peer {
+        if client == self.peer && self.is_counted() {
             return Ok(());
         }
         if self.is_counted() {

@@ -84,8 +84,11 @@ fn node(bytes: &[u8]) -> Result<Option<Node>, Refused> {
         Some(v6) => v6.parse().map(|ip| SocketAddr::new(IpAddr::V6(ip), 0)).ok(),
         None => name.parse::<IpAddr>().map(|ip| SocketAddr::new(ip, 0)).ok().or_else(|| name.parse().ok()),
     };
-    // An address that has a scope means something to the proxy alone.
-    let address = address.filter(|address: &SocketAddr| !matches!(address, SocketAddr::V6(v6) if v6.scope_id() != 0));
+    // An address that has a scope means something to the proxy alone, and the unspecified one is nobody's.
+    let address = address.filter(|address: &SocketAddr| {
+        let is_scoped = matches!(address, SocketAddr::V6(v6) if v6.scope_id() != 0);
+        !is_scoped && !address.ip().to_canonical().is_unspecified()
+    });
     address.map(|address| Some(Node::Address(address))).ok_or(Refused::ForwardedInvalid)
 }
 
@@ -208,9 +211,10 @@ mod tests {
     fn what_the_client_wrote_is_not_looked_at() {
         assert_eq!(list(&["<script>, 192.0.2.1, 10.0.0.1"]), is("192.0.2.1"));
         assert_eq!(list(&["10.0.0.1, 192.0.2.1"]), is("192.0.2.1"), "it cannot pretend to be a proxy");
-        for bad in
-            ["what", "192.0.2.256", "192.0.2.1:65536", "192.0.2.1 192.0.2.2", "[192.0.2.1]", "fe80::1%1", "\u{e9}"]
-        {
+        let nobody = ["0.0.0.0", "::", "[::]:80", "::ffff:0.0.0.0"];
+        let wrong =
+            ["what", "192.0.2.256", "192.0.2.1:65536", "192.0.2.1 192.0.2.2", "[192.0.2.1]", "fe80::1%1", "\u{e9}"];
+        for bad in wrong.into_iter().chain(nobody) {
             assert_eq!(list(&[bad]), Err(Refused::ForwardedInvalid), "{bad}");
             assert_eq!(list(&[&format!("192.0.2.1, {bad}, 10.0.0.1")]), Err(Refused::ForwardedInvalid), "{bad}");
         }

@@ -32,6 +32,16 @@ impl Aging {
         (self.most / 32).clamp(Duration::from_millis(250), Duration::from_secs(30))
     }
 
+    /// How many slots a slice has, of so many in all, and how long it is to the next: slices of a round are spread over it, so
+    /// that the table is not gone through at once. The clock counts milliseconds, so there is one between any two of them; what
+    /// would be more slices than that has larger ones.
+    fn slice(&self, slots: u32) -> (u32, Duration) {
+        let most = u32::try_from(self.round().as_millis()).unwrap_or(u32::MAX);
+        let slices = slots.div_ceil(SWEEP_PER_TURN as u32).clamp(1, most);
+        let pause = u64::from(most / slices);
+        (slots.div_ceil(slices).max(SWEEP_PER_TURN as u32), Duration::from_millis(pause))
+    }
+
     /// How old that connection may become: a tenth less for some than for others, so that those who came together do not
     /// come back together. It follows from the serial, so that nothing needs to be kept.
     fn limit(&self, serial: u64) -> Duration {
@@ -47,10 +57,9 @@ impl<S: Service, K: Kernel> Worker<S, K> {
         let slots = self.table.high();
         let Some(aging) = self.aging.as_mut().filter(|aging| aging.due <= self.now) else { return };
         let start = aging.slot;
-        let end = (start + SWEEP_PER_TURN as u32).min(slots);
-        // Slices of a round are spread over it, so that the table is not gone through at once.
-        let slices = slots.div_ceil(SWEEP_PER_TURN as u32).max(1);
-        aging.due = self.now + aging.round() / slices;
+        let (width, pause) = aging.slice(slots);
+        let end = start.saturating_add(width).min(slots);
+        aging.due = self.now + pause;
         aging.slot = if end < slots { end } else { 0 };
         for slot in start..end {
             let Some((serial, phase)) = self.table.get(slot).map(|entry| (entry.serial, entry.conn.phase())) else {
@@ -68,6 +77,19 @@ impl<S: Service, K: Kernel> Worker<S, K> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_slice_never_follows_at_once_and_a_round_is_over_in_its_time() {
+        for seconds in [1, 9, 60, 499, 3600, 86_400] {
+            let aging = Aging::new(Duration::from_secs(seconds), Millis(0));
+            for slots in [0, 1, 64, 20_000, 1_000_000, 16_000_000] {
+                let (width, pause) = aging.slice(slots);
+                assert!(pause >= Duration::from_millis(1), "{seconds} s, {slots} slots: a busy loop");
+                let takes = pause * slots.div_ceil(width);
+                assert!(takes <= aging.round(), "{seconds} s, {slots} slots: {takes:?}");
+            }
+        }
+    }
 
     #[test]
     fn limits_are_spread_over_a_tenth() {

@@ -137,6 +137,7 @@ impl<S: Service, K: Kernel> Worker<S, K> {
                 let mut text = String::new();
                 let _ = write!(text, "retry: {retry}\n\n");
                 desk.output.extend_from_slice(text.as_bytes());
+                desk.entry.conn.settle(Ended::new(end));
                 desk.entry.conn.end_stream();
             }
             Phase::Open | Phase::Pinged | Phase::Paced | Phase::Emulated => {

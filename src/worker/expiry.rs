@@ -63,7 +63,10 @@ impl<S: Service, K: Kernel> Worker<S, K> {
             let Some(entry) = self.table.at(slot) else { continue };
             let id = ConnId { worker: self.index, slot, serial: entry.serial };
             match entry.conn.phase() {
-                Phase::Streaming => self.handle(slot, id.serial, |desk| desk.entry.conn.end_stream()),
+                Phase::Streaming => self.handle(slot, id.serial, |desk| {
+                    desk.entry.conn.settle(Ended::new(End::Expired));
+                    desk.entry.conn.end_stream();
+                }),
                 phase if phase.is_open() => self.close_expired(id),
                 _ => {} // it is being closed
             }

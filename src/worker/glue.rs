@@ -63,11 +63,12 @@ impl<S: Service> Glue<'_, S> {
 
 impl<S: Service> Handler<S::State> for Glue<'_, S> {
     fn client(&mut self, head: &Head<'_>, peer: Peer) -> Result<Peer, Refused> {
+        // Whoever was named before was another request's client, also where nobody is to be named any more.
+        let hop = self.hops.get(&self.id.slot).copied().unwrap_or(peer);
         let Some((proxies, header)) = self.rules.proxies.as_ref().and_then(|proxies| Some((proxies, proxies.header?)))
         else {
-            return Ok(peer);
+            return Ok(hop);
         };
-        let hop = self.hops.get(&self.id.slot).copied().unwrap_or(peer);
         if !proxies.trusts(hop.ip()) {
             return Ok(hop);
         }

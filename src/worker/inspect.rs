@@ -325,7 +325,9 @@ impl<S: Service, K: Kernel> Worker<S, K> {
         let mut dismissed = 0;
         for slot in slots {
             let Some(serial) = self.matching(slot, filter) else { continue };
-            self.dismiss(slot, serial, code, reason);
+            if !self.dismiss(slot, serial, code, reason) {
+                continue; // it is about to end already
+            }
             inspection.matched += 1;
             dismissed += 1;
             if dismissed == CALLS_PER_TURN && slot + 1 < end {
@@ -336,11 +338,14 @@ impl<S: Service, K: Kernel> Worker<S, K> {
         is_last.then_some(Found::Dismissed(inspection.matched))
     }
 
-    /// Disconnects a connection, whatever it is doing.
-    fn dismiss(&mut self, slot: u32, serial: u64, code: Option<u16>, reason: Option<&str>) {
+    /// Disconnects a connection, whatever it is doing; `false`: it is ending already.
+    fn dismiss(&mut self, slot: u32, serial: u64, code: Option<u16>, reason: Option<&str>) -> bool {
+        if self.table.find(slot, serial).is_none_or(|entry| entry.conn.phase().is_ending()) {
+            return false;
+        }
         self.handle(slot, serial, |desk| match desk.entry.conn.phase() {
             Phase::Idle => desk.entry.conn.end_idle(),
-            Phase::Head | Phase::Body | Phase::Deciding | Phase::Waiting => {
+            Phase::Preamble | Phase::Head | Phase::Body | Phase::Deciding | Phase::Waiting => {
                 let response = Response::refuse(403, reason.unwrap_or(End::Operator.text()));
                 desk.entry.conn.refuse(&response, false, desk.output, &mut desk.glue);
             }
@@ -356,6 +361,7 @@ impl<S: Service, K: Kernel> Worker<S, K> {
                 desk.entry.conn.close(Some(code), ended, desk.output);
             }
         });
+        true
     }
 
     /// Names of topics that have most of something here.

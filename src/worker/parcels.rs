@@ -29,10 +29,11 @@ impl<S: Service, K: Kernel> Worker<S, K> {
         let Parcel { to, key, ref data, .. } = parcel;
         let mut is_taken = false;
         if self.table.find(to.slot, to.serial).is_some_and(|entry| entry.conn.phase() == Phase::Emulated) {
-            if !self.taps.is_empty() {
-                self.tap_parcel(to.slot, data);
-            }
             self.serve(to, |service, connection| is_taken = service.parcel(connection, key, data));
+            // Whoever does not have the session's key is nobody to it: what he sends is not its.
+            if is_taken && !self.taps.is_empty() {
+                self.tap_parcel(to, data);
+            }
         }
         self.answer_parcel(from, parcel, is_taken);
     }

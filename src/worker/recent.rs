@@ -148,9 +148,14 @@ impl Recent {
         });
     }
 
-    /// Both rings, the newest first of each.
+    /// Both rings as one, the newest first.
     pub(crate) fn iter(&self) -> impl Iterator<Item = &Gone> {
-        self.closes.iter().rev().chain(self.refusals.iter().rev())
+        let (mut closes, mut refusals) = (self.closes.iter().rev().peekable(), self.refusals.iter().rev().peekable());
+        std::iter::from_fn(move || match (closes.peek(), refusals.peek()) {
+            (Some(close), Some(refusal)) if refusal.unix_ms > close.unix_ms => refusals.next(),
+            (None, _) => refusals.next(),
+            _ => closes.next(),
+        })
     }
 
     /// Bytes of memory.
@@ -275,6 +280,19 @@ mod tests {
             refuse(&mut recent, serial, "no 10");
         }
         assert!(recent.bytes() <= bytes, "{} {bytes}", recent.bytes());
+    }
+
+    #[test]
+    fn the_newest_of_both_rings_come_first() {
+        let mut recent = Recent::new(1);
+        for unix_ms in [10, 20, 30, 40] {
+            recent.push(Gone { unix_ms, ..gone() });
+        }
+        for unix_ms in [5, 15, 25, 45] {
+            refuse(&mut recent, unix_ms, "no");
+        }
+        let times: Vec<_> = recent.iter().map(|gone| gone.unix_ms).collect();
+        assert_eq!(times, [45, 40, 30, 25, 20, 15, 10, 5]);
     }
 
     #[test]

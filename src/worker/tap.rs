@@ -401,8 +401,11 @@ impl<S: Service, K: Kernel> Worker<S, K> {
 
     /// Commands for a session came by a request of their own.
     #[cold]
-    pub(super) fn tap_parcel(&mut self, slot: u32, data: &[u8]) {
-        self.each_tap(slot, |follow, id, _, now, unix_ms| {
+    pub(super) fn tap_parcel(&mut self, to: ConnId, data: &[u8]) {
+        if self.table.find(to.slot, to.serial).is_none() {
+            return;
+        }
+        self.each_tap(to.slot, |follow, id, _, now, unix_ms| {
             follow.show(
                 now,
                 Seen {

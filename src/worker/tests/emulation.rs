@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::service::{Centrifugo, TokenKeys};
+use crate::worker::{Tap, Target};
 
 type Site = Stage<Centrifugo<Echo>>;
 
@@ -166,4 +167,27 @@ fn a_client_that_takes_nothing_holds_what_any_other_may() {
         }
     }
     panic!("it may queue anything");
+}
+
+#[test]
+fn a_tap_shows_what_comes_for_a_session_from_whoever_has_its_key_and_from_nobody_else() {
+    let mut site = Site::with(Centrifugo::new(Echo));
+    let (stream, say) = site.session();
+    let id = ConnId { worker: 0, slot: 0, serial: 1 };
+    let tap = Arc::new(Tap::new(Target::Connection(id), true, Duration::from_secs(100)));
+    let now = site.worker.now;
+    site.worker.taps.begin(Arc::clone(&tap), now);
+    let right = String::from_utf8(say("\"{}\"")).expect("text");
+    let at = right.find("\"session\":\"").expect("a session") + "\"session\":\"".len();
+    let last = right[at..].find('"').expect("its end") + at - 1;
+    let other = if right.as_bytes()[last] == b'0' { "1" } else { "0" };
+    let forged = format!("{}{other}{}", &right[..last], &right[last + 1..]);
+    for (request, status, seen) in [(forged, "404", 0), (right, "204", 1)] {
+        let posting = site.client_with(request.as_bytes());
+        site.pass(10);
+        let said = String::from_utf8_lossy(&posting.borrow().output).into_owned();
+        assert!(said.starts_with(&format!("HTTP/1.1 {status} ")), "{said}");
+        assert_eq!(tap.fetch().0.iter().filter(|seen| seen.what == "commands").count(), seen, "{status}");
+    }
+    drop(stream);
 }

@@ -2,6 +2,8 @@
 
 use super::*;
 use crate::config::Drain;
+use crate::error::End;
+use crate::worker::Why;
 use std::cell::Cell;
 
 fn output(client: &Shared_) -> String {
@@ -121,4 +123,26 @@ fn old_connections_are_closed_and_young_ones_are_not() {
     assert!(first.get() >= 89 && all.get() <= 105 && first.get() < all.get(), "from {first:?} s to {all:?} s");
     assert!(!is_told(&young.expect("it came")));
     assert_eq!(stage.metrics().ended.read(End::MaxAge as usize), 6);
+}
+
+/// An event stream ends without a Close, so that nothing but these says why.
+#[test]
+fn why_an_event_stream_ended_is_remembered() {
+    for why in [End::GoingAway, End::MaxAge, End::Expired] {
+        let mut stage = Stage::with(super::polls::Urls);
+        let client = stage.client_with(b"GET /topics/t HTTP/1.1\r\nHost: a\r\nAccept: text/event-stream\r\n\r\n");
+        stage.turn();
+        assert!(output(&client).contains("text/event-stream"), "{}", output(&client));
+        let slot = 0;
+        if why == End::Expired {
+            stage.worker.expiries.insert(slot, 1);
+        } else {
+            stage.worker.see_off(slot, why, false);
+        }
+        stage.turn();
+        stage.hang_up(&client);
+        stage.turn();
+        let ends: Vec<_> = stage.worker.recent.iter().map(|gone| (gone.why, gone.transport.word())).collect();
+        assert_eq!(ends, [(Why::Ended(why), "event_stream")]);
+    }
 }

@@ -1,6 +1,7 @@
 //! What the control plane asks: in slices, beside everything else.
 
 use super::*;
+use crate::config::Proxies;
 use crate::error::End;
 use crate::limits::{CALLS_PER_TURN, INSPECT_PER_TURN};
 use crate::worker::{Filter, Found, Inspection, Order, Quest};
@@ -108,4 +109,28 @@ fn many_are_disconnected_a_few_a_turn_and_remembered() {
     let ends = stage.worker.recent.iter().filter(|gone| gone.why == crate::worker::Why::Ended(End::Operator));
     assert_eq!(ends.filter(|gone| gone.code == 4000 && gone.serial.is_some()).count(), 9);
     stage.assert_empty();
+}
+
+/// One has said nothing yet, not even whom its proxy brings; the other one is about to end already.
+#[test]
+fn whoever_is_disconnected_is_counted_and_nobody_else_is() {
+    let proxies = Proxies { trusted: vec!["127.0.0.1".parse().expect("a network")], protocol: true, header: None };
+    let mut stage = Stage::by(Echo, &Config { proxies, ..Config::default() });
+    let silent = stage.client_with(b"PROXY TCP4 ");
+    stage.turn();
+    let by_all = || Filter { address: Some([127, 0, 0, 1].into()), ..Filter::default() };
+    for expected in [1, 0] {
+        silent.borrow_mut().room = Some(0); // so that it lingers
+        let answers = ask(&stage, Quest::Dismiss { filter: by_all(), code: None, reason: None });
+        stage.event(MAIL_TOKEN, |_| {});
+        (0..5).for_each(|_| stage.turn());
+        let found = answers.try_recv().expect("an answer");
+        assert!(matches!(found, (0, Found::Dismissed(count)) if count == expected), "{found:?}, not {expected}");
+    }
+    silent.borrow_mut().room = None;
+    let token = silent.borrow().token.expect("registered");
+    stage.event(token, |event| event.writable = true);
+    stage.turn();
+    let said = String::from_utf8_lossy(&silent.borrow().output).into_owned();
+    assert!(said.starts_with("HTTP/1.1 403 "), "{said}");
 }

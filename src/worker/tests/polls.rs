@@ -5,7 +5,7 @@ use crate::service::{Answer, TopicUrl};
 use crate::topic::{Message as Stored, Read, Since, TopicName, Wanted};
 
 #[derive(Debug)]
-struct Urls;
+pub(super) struct Urls;
 
 impl Service for Urls {
     type State = ();
@@ -39,7 +39,7 @@ fn full_topic() -> Stage<Urls> {
 }
 
 impl Stage<Urls> {
-    fn hang_up(&mut self, wire: &Shared_) {
+    pub(super) fn hang_up(&mut self, wire: &Shared_) {
         wire.borrow_mut().error = Some(ErrorKind::ConnectionReset);
         let token = wire.borrow().token.expect("registered");
         self.event(token, |event| event.error = true);

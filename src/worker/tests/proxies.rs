@@ -137,3 +137,35 @@ fn clients_behind_a_proxy_are_counted_by_their_own_address() {
         assert_eq!(opens(&mut stage, "192.0.2.1").1, "429");
     }
 }
+
+/// A reload finds connections that proxies keep alive.
+#[test]
+fn a_proxy_that_is_trusted_no_longer_is_itself_and_counts() {
+    let mut stage = stage(&config("127.0.0.0/8", false, LIST), 1);
+    let proxy = stage.client_with(&get("X-Forwarded-For: 192.0.2.1\r\n"));
+    stage.turn();
+    is(&proxy, "192.0.2.1");
+    stage.worker.rules = Config::default().rules().expect("the settings are right");
+    proxy.borrow_mut().output.clear();
+    stage.say(&proxy, &get("X-Forwarded-For: 192.0.2.2\r\n"));
+    stage.turn();
+    is(&proxy, "127.0.0.1:1");
+    let second = stage.client_with(&get(""));
+    stage.turn();
+    assert_eq!(answer(&second).0, "429", "the first counts for that address now");
+}
+
+#[test]
+fn who_never_counted_does_once_it_is_trusted_no_longer() {
+    let mut stage = stage(&config("127.0.0.0/8", false, LIST), 1);
+    let proxy = stage.client_with(&get(""));
+    stage.turn();
+    stage.worker.rules = Config::default().rules().expect("the settings are right");
+    proxy.borrow_mut().output.clear();
+    stage.say(&proxy, &get(""));
+    stage.turn();
+    is(&proxy, "127.0.0.1:1");
+    let second = stage.client_with(&get(""));
+    stage.turn();
+    assert_eq!(answer(&second).0, "429", "the first counts now");
+}
