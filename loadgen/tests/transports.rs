@@ -298,7 +298,7 @@ fn a_server_that_drains_tells_each_transport_in_its_words() {
     let outcome = running.wait();
     assert_eq!(outcome.status, 3, "{}", outcome.summary);
     assert_eq!((outcome.count("connections.opened"), outcome.count("connections.lost")), (50, 50));
-    for (transport, class) in ALONE.into_iter().zip(["closed_1001", "eof", "http_503", "closed_3001", "closed_3001"]) {
+    for (transport, class) in ALONE.into_iter().zip(["closed_1001", "eof", "eof", "closed_3001", "closed_3001"]) {
         let losses = format!("connections.by_transport.{transport}.losses.{class}");
         assert_eq!(outcome.count(&losses), 10, "{transport}: {}", outcome.summary);
     }
