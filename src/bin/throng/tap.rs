@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::TcpStream;
 use std::path::PathBuf;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use throng::ws::{self, Event, Opcode, Role, Rules};
 
 const MORE: &str = "\
@@ -19,13 +19,24 @@ A server shows at most 1,000 frames a second and says how many it left out. The 
 
 Exit status: 0 when the time is up, 1 when the server refuses or goes, 2 for a wrong command line.";
 
+/// How long the server may take for the first notice, which says what is tapped.
+const FIRST_NOTICE: Duration = Duration::from_secs(5);
+
+/// How long it may be silent: it pings every ten seconds.
+const SILENCE: Duration = Duration::from_secs(60);
+
+/// How much later than the server this side ends it.
+const GRACE: Duration = Duration::from_secs(2);
+
+const NO_ADMIN_PORT: &str = "this is not an admin port: --url wants the address of --admin";
+
 /// What is tapped, and where.
 #[derive(clap::Args)]
 #[command(after_help = MORE, group = clap::ArgGroup::new("target").required(true))]
 #[group(skip)]
 pub(crate) struct Options {
     /// The admin port of the server (throng serve --admin)
-    #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:8081")]
+    #[arg(long, visible_alias = "admin", value_name = "URL", default_value = "http://127.0.0.1:8081")]
     url: String,
     /// One connection
     #[arg(long, value_name = "ID", group = "target")]
@@ -86,13 +97,13 @@ pub(crate) fn run(options: &Options) -> Result<(), String> {
         }
     };
     let mut stream = TcpStream::connect(authority).map_err(|error| {
-        format!("cannot connect to {authority}: {error}; is the server running with --admin {authority}?")
+        format!(
+            "cannot connect to {authority}: {error}; is the server running with --admin {authority}? \
+             --url says where its admin port is"
+        )
     })?;
     let rest = upgrade(&mut stream, authority, &options.query(), options.key()?)?;
-    watch(stream, rest, options.json).map_err(|error| match error.kind() {
-        ErrorKind::BrokenPipe => String::new(),
-        _ => format!("the tap ended: {error}"),
-    })
+    watch(stream, rest, options)
 }
 
 /// Opens the WebSocket (RFC 6455, section 4.1). What came behind the answer is returned.
@@ -153,38 +164,66 @@ fn base64(bytes: &[u8]) -> String {
     text
 }
 
-/// Prints what comes, until the server closes.
-fn watch(mut stream: TcpStream, mut input: Vec<u8>, json: bool) -> io::Result<()> {
-    // The server pings every ten seconds.
-    stream.set_read_timeout(Some(Duration::from_secs(60)))?;
+/// Prints what comes, until the server closes or the time is up.
+fn watch(mut stream: TcpStream, mut input: Vec<u8>, options: &Options) -> Result<(), String> {
+    let failed = |error: io::Error| match error.kind() {
+        ErrorKind::BrokenPipe => String::new(),
+        _ => format!("the tap ended: {error}"),
+    };
+    let started = Instant::now();
+    // The server ends it in time; it may be one that does not.
+    let end = started.checked_add(Duration::from_secs(options.seconds).saturating_add(GRACE));
     let rules = Rules { role: Role::Client, message_bytes_max: 1 << 20, compression: false };
-    let (mut partial, mut buffer) = (None, vec![0; 64 * 1024]);
+    let (mut partial, mut buffer, mut is_tap) = (None, vec![0; 64 * 1024], false);
     loop {
         let mut at = 0;
         let mut answer = Vec::new();
-        while let Some(event) = ws::decode(&mut partial, &mut input, &mut at, rules).map_err(io::Error::other)? {
+        let decoded = |error| failed(io::Error::other(error));
+        while let Some(event) = ws::decode(&mut partial, &mut input, &mut at, rules).map_err(decoded)? {
             match event {
-                Event::Text(text) => print(text, json)?,
-                Event::Ping(payload) => masked(&mut answer, Opcode::Pong, payload)?,
+                Event::Text(text) if is_tap || is_notice(text) => {
+                    is_tap = true;
+                    print(text, options.json).map_err(failed)?;
+                }
+                Event::Text(_) => return Err(NO_ADMIN_PORT.to_owned()),
+                Event::Ping(payload) => masked(&mut answer, Opcode::Pong, payload).map_err(failed)?,
                 Event::Close(frame) => {
                     eprintln!("{}", plain(if frame.reason.is_empty() { "closed by the server" } else { frame.reason }));
                     return if frame.code == Some(1000) {
                         Ok(())
                     } else {
-                        Err(io::Error::other("the server closed the tap"))
+                        Err("the tap ended: the server closed the tap".to_owned())
                     };
                 }
                 Event::Pong(_) | Event::Binary(_) | Event::Compressed(..) => {}
             }
         }
-        stream.write_all(&answer)?;
-        let count = stream.read(&mut buffer)?;
-        if count == 0 {
-            return Err(io::Error::other("the server is gone"));
+        stream.write_all(&answer).map_err(failed)?;
+        let now = Instant::now();
+        let (until, is_late) = match end {
+            _ if !is_tap => (started + FIRST_NOTICE, Err(NO_ADMIN_PORT.to_owned())),
+            Some(end) if end <= now + SILENCE => (end, Ok(())),
+            _ => (now + SILENCE, Err("the tap ended: the server is silent".to_owned())),
+        };
+        let left = until.saturating_duration_since(now);
+        if left.is_zero() {
+            return is_late;
         }
+        stream.set_read_timeout(Some(left)).map_err(failed)?;
+        let count = match stream.read(&mut buffer) {
+            Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => return is_late,
+            Err(error) if error.kind() == ErrorKind::Interrupted => 0,
+            Ok(0) => return Err("the tap ended: the server is gone".to_owned()),
+            other => other.map_err(failed)?,
+        };
         input.clear();
         input.extend_from_slice(&buffer[..count]);
     }
+}
+
+/// A tap begins with one.
+fn is_notice(line: &str) -> bool {
+    serde_json::from_str::<Value>(line).is_ok_and(|seen| seen["notice"].is_string())
 }
 
 /// Appends a client's frame.
@@ -260,6 +299,28 @@ mod tests {
         for (bytes, text) in [("", ""), ("f", "Zg=="), ("fo", "Zm8="), ("foo", "Zm9v"), ("foobar", "Zm9vYmFy")] {
             assert_eq!(base64(bytes.as_bytes()), text);
         }
+    }
+
+    /// What a tap says of a server that upgrades to a WebSocket and then sends this.
+    fn tapped(sent: &'static [u8], seconds: u64) -> Result<(), String> {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let stream = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let (mut peer, _) = listener.accept().unwrap();
+        peer.write_all(sent).unwrap();
+        let (id, url) = (Some("0-1".to_owned()), String::new());
+        let options = Options { url, id, user: None, topic: None, payload: false, seconds, json: false, key_file: None };
+        watch(stream, Vec::new(), &options)
+    }
+
+    #[test]
+    fn a_port_that_does_not_begin_with_a_notice_is_none_of_admin() {
+        assert_eq!(tapped(b"\x81\x02hi", 300), Err(NO_ADMIN_PORT.to_owned()));
+        assert_eq!(tapped(b"", 1), Err(NO_ADMIN_PORT.to_owned()), "one that is silent");
+    }
+
+    #[test]
+    fn the_time_is_up_here_too() {
+        assert_eq!(tapped(b"\x81\x0e{\"notice\":\"a\"}", 0), Ok(()));
     }
 
     #[test]

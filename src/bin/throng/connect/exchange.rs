@@ -24,7 +24,7 @@ const REDIRECTS_MAX: usize = 5;
 const BODY_BYTES_MAX: usize = 64 * 1024 * 1024;
 
 /// Headers that are for the host alone to which they were meant to go.
-const CREDENTIALS: [&str; 3] = ["authorization", "cookie", "x-api-key"];
+const CREDENTIALS: [&str; 4] = ["authorization", "proxy-authorization", "cookie", "x-api-key"];
 
 /// What a request is for.
 #[derive(Clone, Copy, Debug)]
@@ -116,21 +116,43 @@ impl Answer {
     }
 }
 
+/// What the operator has the server told.
+struct Told {
+    headers: Vec<(String, String)>,
+    /// As the header has them.
+    subprotocols: Option<String>,
+}
+
+impl Told {
+    /// Leaves out what is for the host alone that is left: there, a subprotocol may be a token, too.
+    fn leave_host(&mut self) {
+        self.headers.retain(|(name, _)| {
+            !CREDENTIALS.contains(&&*name.to_ascii_lowercase()) && !name.eq_ignore_ascii_case("host")
+        });
+        let is_token = |name: &str| name.get(..7).is_some_and(|start| start.eq_ignore_ascii_case("bearer."));
+        // A header may name them as well.
+        let lists = self.headers.iter_mut().filter(|(name, _)| name.eq_ignore_ascii_case("sec-websocket-protocol"));
+        for list in lists.map(|(_, value)| value).chain(&mut self.subprotocols) {
+            *list = list.split(',').map(str::trim).filter(|name| !is_token(name)).collect::<Vec<_>>().join(", ");
+        }
+        self.headers.retain(|(name, value)| !name.eq_ignore_ascii_case("sec-websocket-protocol") || !value.is_empty());
+        self.subprotocols.take_if(|names| names.is_empty());
+    }
+}
+
 /// Sends a request, and follows redirects where it may. Whether the answer is the wanted one is the caller's to say.
 pub(super) fn exchange(plan: &Plan, ask: Ask<'_>, mut each_redirect: impl FnMut(&Url)) -> Result<Answer, Failed> {
     let mut url = plan.url.clone();
-    let mut headers = plan.headers.clone();
+    let mut told = Told { headers: plan.headers.clone(), subprotocols: plan.subprotocols.clone() };
     for _ in 0..=REDIRECTS_MAX {
-        let answer = exchange_once(plan, &url, &headers, ask)?;
+        let answer = exchange_once(plan, &url, &told, ask)?;
         if !matches!(answer.status, 301 | 302 | 303 | 307 | 308) || !plan.location {
             return Ok(answer);
         }
         let Some(location) = answer.field("Location") else { return Ok(answer) };
         let next = redirected(&url, location).map_err(Failed::lasting)?;
         if (&next.host, next.port) != (&url.host, url.port) {
-            headers.retain(|(name, _)| {
-                !CREDENTIALS.contains(&&*name.to_ascii_lowercase()) && !name.eq_ignore_ascii_case("host")
-            });
+            told.leave_host();
         }
         url = next;
         each_redirect(&url);
@@ -151,13 +173,13 @@ fn redirected(from: &Url, location: &str) -> Result<Url, String> {
     })
 }
 
-fn exchange_once(plan: &Plan, url: &Url, headers: &[(String, String)], ask: Ask<'_>) -> Result<Answer, Failed> {
+fn exchange_once(plan: &Plan, url: &Url, told: &Told, ask: Ask<'_>) -> Result<Answer, Failed> {
     let started = Instant::now();
     let mut stream = dial(url, plan.timeout).map_err(Failed::passing)?;
     let deadline = Instant::now() + plan.timeout;
     let said = |error: io::Error| Failed::passing(unanswered(&error, plan.timeout));
     stream.set_write_timeout(Some(plan.timeout)).map_err(said)?;
-    stream.write_all(&request(plan, url, headers, ask)).map_err(said)?;
+    stream.write_all(&request(plan, url, told, ask)).map_err(said)?;
     // A long poll's answer may take as long as was asked for.
     let deadline = deadline + Duration::from_secs(if let Ask::Poll(wait) = ask { wait.into() } else { 0 });
     let mut bytes = Vec::new();
@@ -236,8 +258,9 @@ fn parse(bytes: &[u8]) -> Result<Option<Head>, Failed> {
     }
 }
 
-/// The bytes of a request. `headers` take the place of ours.
-fn request(plan: &Plan, url: &Url, headers: &[(String, String)], ask: Ask<'_>) -> Vec<u8> {
+/// The bytes of a request. Headers that are told take the place of ours.
+fn request(plan: &Plan, url: &Url, told: &Told, ask: Ask<'_>) -> Vec<u8> {
+    let Told { headers, subprotocols } = told;
     let mut url = url.clone();
     let since = plan.since.map(|since| match since {
         Since::Earliest => "earliest".to_owned(),
@@ -254,7 +277,7 @@ fn request(plan: &Plan, url: &Url, headers: &[(String, String)], ask: Ask<'_>) -
             lines.push(("Connection", "Upgrade".to_owned()));
             lines.push(("Sec-WebSocket-Version", "13".to_owned()));
             lines.push(("Sec-WebSocket-Key", String::from_utf8_lossy(key).into_owned()));
-            lines.extend(plan.subprotocols.clone().map(|names| ("Sec-WebSocket-Protocol", names)));
+            lines.extend(subprotocols.clone().map(|names| ("Sec-WebSocket-Protocol", names)));
             lines.extend(plan.compression.then(|| ("Sec-WebSocket-Extensions", Agreed::OFFER.to_owned())));
         }
         Ask::Events(last_id) => {
@@ -309,6 +332,28 @@ mod tests {
         }
         assert!(redirected(&from, "wss://a/").unwrap_err().contains("TLS"));
         assert!(!redirected(&from, "\x1B[2J").unwrap_err().contains('\x1B'));
+    }
+
+    #[test]
+    fn no_credential_goes_to_another_host() {
+        let header = |(name, value): (&str, &str)| (name.to_owned(), value.to_owned());
+        let all = [
+            ("Authorization", "Bearer T"),
+            ("Proxy-Authorization", "Basic T"),
+            ("cookie", "a=T"),
+            ("X-API-Key", "T"),
+            ("Host", "a"),
+            ("Sec-WebSocket-Protocol", "bearer.T, chat"),
+            ("X-Other", "kept"),
+        ];
+        let mut told =
+            Told { headers: all.map(header).to_vec(), subprotocols: Some("throng, bearer.T, Bearer.T2".to_owned()) };
+        told.leave_host();
+        assert_eq!(told.headers, [("Sec-WebSocket-Protocol", "chat"), ("X-Other", "kept")].map(header));
+        assert_eq!(told.subprotocols.as_deref(), Some("throng"));
+        let mut told = Told { headers: Vec::new(), subprotocols: Some("bearer.T".to_owned()) };
+        told.leave_host();
+        assert_eq!(told.subprotocols, None);
     }
 
     #[test]

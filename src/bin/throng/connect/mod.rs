@@ -226,6 +226,9 @@ fn connect(plan: &mut Plan, stage: &mut Stage) -> u8 {
             }
         };
         if !plan.reconnect || !comes_back || stage.is_over(plan) {
+            if let (true, false, Ok(End::Lost(code))) = (plan.reconnect, comes_back, &ended) {
+                stage.show.note(&format!("not coming back after {code}"));
+            }
             return status;
         }
         let wait = backoff.next(after);
