@@ -86,6 +86,7 @@ fn what_suffices_is_called_ok_and_ends_with_0() {
     }
     assert!(table.contains("Nothing falls short."), "{table}");
     assert!(table.contains("this machine: 1.59 M connections by fs.file-max, "), "{table}");
+    assert!(table.ends_with("start it with: throng serve --max-connections 100000 (6 workers here)\n"), "{table}");
 }
 
 #[test]
@@ -100,6 +101,7 @@ fn what_falls_short_is_named_with_now_needed_and_why_and_ends_with_1() {
     assert!(row(&table, "net.core.somaxconn").ends_with("TOO LITTLE"), "{table}");
     assert!(row(&table, "net.ipv4.tcp_mem").contains("750,000 1,000,000 1,500,000"), "{table}");
     assert!(table.contains("Too many open files in system"), "{table}");
+    assert!(table.contains("\nN: connections, 1,000,000; ends here: "), "{table}");
     assert!(table.contains("3 fall short: fs.file-max, net.core.somaxconn, net.ipv4.tcp_mem."), "{table}");
 }
 
@@ -167,6 +169,7 @@ fn nonsense_is_refused_with_what_makes_sense() {
         (&["-c", "10", "--role", "client"], "possible values: server, load, both"),
         (&["-c", "10", "--sources", "2"], "--role load"),
         (&["-c", "10", "--yes"], "--apply"),
+        (&["-c", "100k", "--explain", "tcp_mem"], "--connections <N>"),
         (&["--explain", "tcp_men"], "did you mean net.ipv4.tcp_mem?"),
     ] {
         let (status, _, errors) = said(&tune(arguments));
@@ -196,6 +199,9 @@ fn programs_are_told_the_same() {
     assert_eq!(tcp_mem["now"], serde_json::json!([190_000, 253_000, 380_000]));
     assert_eq!(tcp_mem["needed"], serde_json::json!({"each_at_least": [750_000, 1_000_000, 1_500_000]}));
     assert_eq!((&tcp_mem["verdict"], &tcp_mem["value"]), (&"short".into(), &"750000 1000000 1500000".into()));
+    for setting in settings.iter().filter(|setting| setting["verdict"] != "short" && setting["verdict"] != "advice") {
+        assert!(setting["value"].is_null(), "nothing is to be set: {setting}");
+    }
 }
 
 #[test]

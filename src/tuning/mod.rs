@@ -119,6 +119,11 @@ impl Aim {
         high
     }
 
+    /// Workers that the server itself will have for this, told --max-connections; none, if it will refuse to.
+    pub fn workers(&self, machine: &Machine) -> Option<u64> {
+        self.server_workers(machine, machine.descriptors.unwrap_or(u64::MAX))
+    }
+
     /// As the server itself will lay its connections out; none, if it will refuse to.
     fn server_workers(&self, machine: &Machine, table: u64) -> Option<u64> {
         let connections_max = usize::try_from(self.connections).ok();

@@ -219,10 +219,14 @@ pub(crate) fn run(options: Options, loaded: &Loaded) -> Result<(), Box<dyn Error
         running.beside("jwks", move || source.fetch_on())?;
     }
     let (workers, most) = (running.workers(), running.connections_max());
+    let more = match settings.server.connections_max {
+        None if settings.server.workers.is_none() => " (--max-connections N adds workers)",
+        _ => "",
+    };
     let paths = running.unix_paths().map(|path| format!("unix:{}", path.display()));
     for address in running.addresses().iter().map(ToString::to_string).chain(paths) {
         log::info!(
-            "throng {} listening on {address} with {workers} workers for up to {most} connections",
+            "throng {} listening on {address} with {workers} workers for up to {most} connections{more}",
             env!("CARGO_PKG_VERSION")
         );
     }

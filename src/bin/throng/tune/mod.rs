@@ -56,7 +56,8 @@ pub(crate) struct Options {
     #[arg(long, value_name = "FILE")]
     write: Option<PathBuf>,
     /// Say what the guide says of a setting, or of any other of its headings
-    #[arg(long, value_name = "SETTING", exclusive = true)]
+    #[arg(long, value_name = "SETTING")]
+    #[arg(conflicts_with_all = ["connections", "role", "memory", "sources", "all", "json", "apply", "yes", "write", "guide"])]
     explain: Option<String>,
     /// The guide's table, or a file that stands in tuning/: table, sysctl, load, limits, systemd
     #[arg(long, value_name = "PART", hide = true, exclusive = true, value_parser = files::PARTS)]
@@ -137,8 +138,9 @@ fn tune(options: &Options, connections: u64) -> Result<bool, String> {
         return Ok(none_is_short(&checks));
     }
     let changed = apply::apply(&checks, &options.root, options.yes)?;
-    let after = check(&aim, &read());
-    print(&show::remaining(&after))?;
+    let machine = read();
+    let after = check(&aim, &machine);
+    print(&show::remaining(&aim, &machine, &after))?;
     Ok(changed && none_is_short(&after))
 }
 

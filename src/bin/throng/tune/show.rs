@@ -22,12 +22,44 @@ pub(super) fn table(aim: &Aim, machine: &Machine, checks: &[Check], all: bool) -
         rows.push([check.setting.name.to_owned(), now(check), need(check), verdict(&check.verdict).to_owned(), why]);
     }
     lay_out(&mut text, &rows);
+    legend(&mut text, aim, machine, &rows);
     if !left.is_empty() {
         let _ = writeln!(text, "\nNothing is needed of {} more (--all shows them).", left.len());
     }
     let _ = writeln!(text, "\n{}", holds(aim.role, machine));
     summary(&mut text, checks);
+    start(&mut text, aim, machine);
     text
+}
+
+/// What the letters of the arithmetic are, where it is shown.
+fn legend(text: &mut String, aim: &Aim, machine: &Machine, rows: &[[String; 5]]) {
+    let shows = |what: &str| rows.iter().any(|row| row[4].contains(what));
+    let mut said = Vec::new();
+    if shows("ends here") {
+        let ends = aim.role.ends();
+        said.push(format!("ends here: how many of a connection's two ends are on this machine, {ends}"));
+    }
+    if shows(" W ") {
+        let workers = aim.workers(machine).filter(|_| aim.role == Role::Server);
+        said.push(format!("W: workers{}", workers.map_or_else(String::new, |workers| format!(", {}", grouped(workers)))));
+    }
+    if !said.is_empty() {
+        let _ = writeln!(text, "\nN: connections, {}; {}.", grouped(aim.connections), said.join("; "));
+    }
+}
+
+/// How the server is told: by default it holds what one descriptor table for each core does.
+fn start(text: &mut String, aim: &Aim, machine: &Machine) {
+    if let Some(workers) = aim.workers(machine).filter(|_| aim.role.has_server()) {
+        let it = if aim.role == Role::Both { "the server" } else { "it" };
+        let _ = writeln!(
+            text,
+            "start {it} with: throng serve --max-connections {} ({workers} worker{} here)",
+            aim.connections,
+            if workers == 1 { "" } else { "s" }
+        );
+    }
 }
 
 /// A row about what was not given.
@@ -134,9 +166,10 @@ fn fitting(check: &Check) -> String {
 }
 
 /// What still falls short after the changes.
-pub(super) fn remaining(checks: &[Check]) -> String {
+pub(super) fn remaining(aim: &Aim, machine: &Machine, checks: &[Check]) -> String {
     let mut text = String::from("\nNow: ");
     summary(&mut text, checks);
+    start(&mut text, aim, machine);
     text
 }
 
@@ -168,7 +201,7 @@ fn verdict(verdict: &Verdict) -> &'static str {
         Verdict::Short => "TOO LITTLE",
         Verdict::Advised => "advice",
         Verdict::Left => "leave it",
-        Verdict::Idle(_) => "not in use",
+        Verdict::Idle(_) => "unused",
         Verdict::Unknown(_) => "unknown",
     }
 }
@@ -233,13 +266,15 @@ pub(super) fn json(aim: &Aim, machine: &Machine, checks: &[Check]) -> String {
             let word = match check.verdict {
                 Verdict::Short => "short",
                 Verdict::Left => "left",
-                Verdict::Idle(_) => "idle",
                 ref other => verdict(other),
             };
+            // What is fine, or no limit, is not to be set: it would often be lowered.
+            let is_due = matches!(check.verdict, Verdict::Short | Verdict::Advised);
+            let value = check.value().filter(|_| is_due);
             json!({
                 "name": check.setting.name, "path": check.setting.path(), "unit": check.setting.unit,
                 "role": check.setting.role.to_string(), "now": reading(&check.now), "needed": need(&check.need),
-                "verdict": word, "value": check.value(), "why": why(check),
+                "verdict": word, "value": value, "why": why(check),
             })
         })
         .collect();
