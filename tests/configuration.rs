@@ -101,6 +101,14 @@ fn a_check_says_every_fault_with_its_line() {
     let output = throng(&["config", "check", good.to_str().unwrap()], &[]);
     assert_eq!((output.status.code(), said(&output)), (Some(0), String::new()));
 
+    let output = throng(&["config", "check", "--config", good.to_str().unwrap()], &[]);
+    assert_eq!((output.status.code(), said(&output)), (Some(0), String::new()), "as for serve");
+    let output = throng(&["config", "show", good.to_str().unwrap()], &[]);
+    assert!(String::from_utf8_lossy(&output.stdout).contains("client.ping_interval = \"11s\""), "as for check");
+    let worse = file("worse", "[client]\nqueue_max_size = 5\nnonsense = 1\n");
+    let said_of_worse = said(&throng(&["config", "check", worse.to_str().unwrap()], &[]));
+    assert!(said_of_worse.contains(":3: ") && said_of_worse.contains("mend these first"), "{said_of_worse}");
+
     let text = "[client]\nallowed_origins = [\n  \"https://a.example\",\n  \"app.example\",\n]\nqueue_max_size = 5\n\
                 connection_limit = 10\n[throng]\nmax_connections_per_address = 11\nhead_timeout = \"1ms\"\n\
                 [client.subscribe_to_user_personal_channel]\nenabled = true\npersonal_channel_namespace = \"own\"\n\
@@ -140,6 +148,8 @@ fn unknown_variables_are_errors_with_a_suggestion() {
     for (name, value, says) in [
         ("THRONG_MAX_TOPIC", "5", "did you mean THRONG_MAX_TOPICS?"),
         ("THRONG_CLIENT_PING_INTERVALL", "5s", "did you mean THRONG_CLIENT_PING_INTERVAL?"),
+        ("THRONG_ALOWED", "5", "there is no such setting: `throng config default`"),
+        ("THRONG_MAX_MEMORY", "8 gigs", "8589934592"),
         ("THRONG_ENGINE_TYPE", "redis", "topics live in the memory of one process"),
         ("THRONG_NONSENSE_OF_SOME_KIND", "5", "throng config default"),
         ("THRONG_WORKERS", "many", "`throng.workers` must be a number"),

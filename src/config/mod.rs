@@ -448,6 +448,9 @@ impl Config {
 pub(crate) fn check_origin(origin: &str) -> Result<(), String> {
     let authority = origin.split_once("://").map_or("", |(_, authority)| authority);
     let host = authority.strip_prefix("*.").unwrap_or(authority);
+    if let Some(without) = origin.strip_suffix('/').filter(|origin| check_origin(origin).is_ok()) {
+        return Err(format!("the origin {origin:?} cannot be: without the slash at the end, {without:?}"));
+    }
     if origin != "*" && (host.is_empty() || host.contains(['/', '?', '#', '*', ' '])) {
         return Err(format!(
             "the origin {origin:?} cannot be: SCHEME://HOST or SCHEME://HOST:PORT, such as https://app.example.com or https://*.example.com, or *"

@@ -308,7 +308,8 @@ mod tests {
         let (mut peer, _) = listener.accept().unwrap();
         peer.write_all(sent).unwrap();
         let (id, url) = (Some("0-1".to_owned()), String::new());
-        let options = Options { url, id, user: None, topic: None, payload: false, seconds, json: false, key_file: None };
+        let options =
+            Options { url, id, user: None, topic: None, payload: false, seconds, json: false, key_file: None };
         watch(stream, Vec::new(), &options)
     }
 

@@ -10,12 +10,22 @@ use std::process::ExitCode;
 pub(crate) enum Command {
     /// Say everything that is wrong with a file, line by line, with the environment's THRONG_* variables over it as for `serve`.
     /// Exit status: 0 if nothing is, 1 otherwise
-    Check { file: PathBuf },
+    Check {
+        /// The file to check
+        #[arg(value_name = "FILE", required_unless_present = "config")]
+        file: Option<PathBuf>,
+        /// The same, as for `serve`
+        #[arg(long, value_name = "FILE", conflicts_with = "file")]
+        config: Option<PathBuf>,
+    },
     /// Print the settings that would hold, with where each comes from: default, file and line, environment variable, flag. Takes
     /// what `serve` takes. What is printed can be used as a file, but for secrets, which are not shown
     Show {
         /// File with the settings
-        #[arg(long, value_name = "FILE")]
+        #[arg(value_name = "FILE")]
+        file: Option<PathBuf>,
+        /// The same, as for `serve`
+        #[arg(long, value_name = "FILE", conflicts_with = "file")]
         config: Option<PathBuf>,
         /// Print JSON: an object with each setting's `value` and `origin`
         #[arg(long)]
@@ -30,12 +40,20 @@ pub(crate) enum Command {
 impl Command {
     pub(crate) fn run(self) -> Result<ExitCode, Box<dyn Error>> {
         match self {
-            Self::Check { file } => {
-                Loaded::new(Some(&file), &variables(), &Flags::default())?;
+            Self::Check { file, config } => {
+                let file = file.or(config).unwrap_or_default();
+                Loaded::new(Some(&file), &variables(), &Flags::default()).map_err(|mut faults| {
+                    if !faults.1 {
+                        faults.0.push(
+                            "mend these first, then check again: what cannot be together was not looked at".into(),
+                        );
+                    }
+                    faults
+                })?;
                 println!("{}: nothing is wrong", file.display());
             }
-            Self::Show { config, json, flags } => {
-                let loaded = Loaded::new(config.as_deref(), &variables(), &flags)?;
+            Self::Show { file, config, json, flags } => {
+                let loaded = Loaded::new(file.or(config).as_deref(), &variables(), &flags)?;
                 print!("{}", if json { show::json(&loaded) } else { show::text(&loaded) });
             }
             Self::Default => print!("{}", manual::manual()),

@@ -52,7 +52,7 @@ pub(crate) const NOT_HERE: &[(&str, &str)] = &[
     ("emulation", "it is at /emulation, and its requests are as long as messages"),
     ("webtransport", "there is no WebTransport"),
     ("uni_", "a topic's URL serves WebSocket, event streams and polls to any client"),
-    ("admin", "there is no admin page"),
+    ("admin", "there is no admin page; the admin port is `throng.admin = \"127.0.0.1:8081\"`"),
     ("prometheus", "metrics are at /metrics: see throng.public_metrics and throng.admin"),
     ("health", "health is always at /healthz"),
     ("swagger", "there is no Swagger page"),

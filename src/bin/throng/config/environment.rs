@@ -3,7 +3,7 @@
 use super::elsewhere::{NOT_HERE, RULES_NOT_HERE};
 use super::table::{RULES, SETTINGS, Setting, WITHOUT_NAMESPACE, variable};
 use super::value::Given;
-use super::{Loaded, Origin, Variables, namespace_path, nearest, unknown};
+use super::{Loaded, Origin, Variables, namespace_path, nearest, slips, unknown};
 use serde_json::Value as Json;
 use throng::{RuleSet, TopicRules};
 
@@ -97,7 +97,8 @@ fn unknown_variable(name: &str) -> String {
     let rules = RULES.iter().map(|rule| rule.variable(WITHOUT_NAMESPACE));
     let all = names.chain(aliases).chain(rules).chain([FILE.to_owned(), NAMESPACES.to_owned()]);
     let is_start = |start: &str| name.starts_with(&variable(start));
-    if let Some(known) = nearest(all, name, 4) {
+    let most = slips(name.strip_prefix("THRONG_").unwrap_or(name));
+    if let Some(known) = nearest(all, name, most) {
         return format!("there is no such setting: did you mean {known}?");
     }
     match NOT_HERE.iter().find(|(start, _)| is_start(start)) {

@@ -14,8 +14,8 @@ struct Reader<'a> {
     name: &'a str,
     text: &'a str,
     origins: &'a mut Origins,
-    /// A line each.
-    faults: Vec<String>,
+    /// Each with its line.
+    faults: Vec<(usize, String)>,
 }
 
 /// Where names are looked up: under what they stand in the file, and what Centrifugo has there besides.
@@ -31,7 +31,7 @@ pub(super) fn apply(loaded: &mut Loaded, name: &str, text: &str) -> Vec<String> 
     let mut reader = Reader { name, text, origins: &mut loaded.origins, faults: Vec::new() };
     if text.trim_start().starts_with('{') {
         reader.fault(0, "this is JSON, not TOML: write it as TOML, where the names are the same");
-        return reader.faults;
+        return reader.said();
     }
     let (document, errors) = DeTable::parse_recoverable(text);
     for error in errors {
@@ -40,7 +40,7 @@ pub(super) fn apply(loaded: &mut Loaded, name: &str, text: &str) -> Vec<String> 
     if reader.faults.is_empty() {
         reader.document(&mut loaded.settings, document.get_ref());
     }
-    reader.faults
+    reader.said()
 }
 
 impl Reader<'_> {
@@ -49,7 +49,14 @@ impl Reader<'_> {
     }
 
     fn fault(&mut self, at: usize, what: impl std::fmt::Display) {
-        self.faults.push(format!("{}:{}: {what}", self.name, self.line(at)));
+        let line = self.line(at);
+        self.faults.push((line, format!("{}:{line}: {what}", self.name)));
+    }
+
+    /// What is wrong, as it stands in the file: tables come sorted by their names.
+    fn said(mut self) -> Vec<String> {
+        self.faults.sort_by_key(|(line, _)| *line);
+        self.faults.into_iter().map(|(_, fault)| fault).collect()
     }
 
     fn document(&mut self, settings: &mut Settings, document: &DeTable<'_>) {
@@ -213,6 +220,40 @@ mod tests {
     }
 
     #[test]
+    fn sizes_may_have_units() {
+        let settings = read("[throng]\nmax_memory = \"8G\"\n[websocket]\nmessage_size_limit = \"128KiB\"").unwrap();
+        assert_eq!((settings.memory_max, settings.server.message_bytes_max), (Some(8 << 30), 128 << 10));
+    }
+
+    #[test]
+    fn what_is_nearly_right_is_said_with_what_is_right() {
+        for (text, said) in [
+            (
+                "[throng]\nmax_connections = 5",
+                "unknown setting `throng.max_connections`: it is `client.connection_limit`",
+            ),
+            ("[throng]\nhistory_size = 5", "it is `channel.without_namespace.history_size`"),
+            (
+                "[[channel.namespace]]\nname = \"news\"",
+                "f:1: unknown table `channel.namespace`: did you mean `[[channel.namespaces]]`?",
+            ),
+            ("[channel.without_namespaces]\npresence = true", "did you mean `[channel.without_namespace]`?"),
+            ("[clients]\nping_interval = \"25s\"", "f:1: unknown table `clients`: did you mean `[client]`?"),
+            ("[server]\nport = 1", "f:1: unknown table `server`: did you mean `[http_server]`?"),
+            ("[admin]\nport = 1", "the admin port is `throng.admin = \"127.0.0.1:8081\"`"),
+            ("[http_server]\nport = \"18080\"", "f:2: `http_server.port` must be a number, without quotes"),
+            ("[http_api]\ninsecure = \"true\"", "must be true or false, without quotes"),
+            (
+                "[throng]\nmax_memory = \"8 gigs\"",
+                "must be bytes, such as 8589934592, or a string such as \"8G\" or \"64K\"",
+            ),
+        ] {
+            let faults = read(text).unwrap_err();
+            assert!(faults.contains(said), "{text}: {faults}");
+        }
+    }
+
+    #[test]
     fn what_is_wrong_is_said_with_its_line() {
         for (text, said) in [
             ("x = 1", "f:1: unknown setting `x`: `throng config default` has them all"),
@@ -228,7 +269,8 @@ mod tests {
                 "[client]\nping_interval = 25",
                 "f:2: `client.ping_interval` must be a duration in a string, such as \"25s\"",
             ),
-            ("[client]\nping_interval = \"25\"", "must be a duration, such as \"25s\", \"1h30m\" or \"500ms\""),
+            ("[client]\nping_interval = \"25\"", "must be a duration with its unit: did you mean \"25s\"?"),
+            ("[client]\nping_interval = \"soon\"", "must be a duration, such as \"25s\", \"1h30m\" or \"500ms\""),
             (
                 "[channel.without_namespace]\npresense = true",
                 "f:2: unknown setting `presense`: did you mean `presence`?",
@@ -264,5 +306,8 @@ mod tests {
         }
         let two = read("x = 1\ny = 2").unwrap_err();
         assert_eq!(two.lines().count(), 2, "everything at once: {two}");
+        let upside_down = read("z = 1\ny = 1\n[client]\nx = 2").unwrap_err();
+        let lines: Vec<_> = upside_down.lines().map(|line| &line[..4]).collect();
+        assert_eq!(lines, ["f:1:", "f:2:", "f:4:"], "in their order");
     }
 }

@@ -19,7 +19,7 @@ const HEAD: &str = "\
 # counts most. The names are those of Centrifugo 6 where it has the same setting; what stands under `throng` is throng's own.
 #
 # Durations are numbers with units (ns, us, ms, s, m, h): \"500ms\", \"25s\", \"1h30m\"; for a flag or in the environment a number
-# alone is seconds. Sizes are bytes. Memory is said where a setting costs any, or bounds it.
+# alone is seconds. Sizes are bytes, or \"64K\", \"1M\", \"8G\" (of 1,024). Memory is said where a setting costs any, or bounds it.
 #
 # In front of each stand its default, its environment variable, and its flag if it has one. Those with `Restart` are taken at
 # a start alone; all others as soon as the file is read again, for new and old connections alike.

@@ -19,7 +19,7 @@ pub(crate) use table::setting_of;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use table::Setting;
+use table::{RULES, SETTINGS, Setting, WITHOUT_NAMESPACE};
 
 /// Where a value comes from.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -64,9 +64,9 @@ pub(crate) struct Fault {
     pub(crate) what: String,
 }
 
-/// All that is wrong, a line each.
+/// All that is wrong, a line each; and whether that is all: what is wrong by itself hides what cannot be together.
 #[derive(Debug)]
-pub(crate) struct Faults(pub(crate) Vec<String>);
+pub(crate) struct Faults(pub(crate) Vec<String>, pub(crate) bool);
 
 impl std::fmt::Display for Faults {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -106,13 +106,14 @@ impl Loaded {
         faults.extend(environment::apply(&mut loaded, variables));
         faults.extend(flags.apply(&mut loaded));
         // What is wrong by itself says less when half of the rest is missing.
-        if faults.is_empty() {
+        let is_all = faults.is_empty();
+        if is_all {
             loaded.choose_addresses();
             let mut conflicts = loaded.faults();
             conflicts.sort_by_key(|fault| loaded.line(&fault.setting));
             faults.extend(conflicts.iter().map(|fault| loaded.explain(fault)));
         }
-        if faults.is_empty() { Ok(loaded) } else { Err(Faults(faults)) }
+        if faults.is_empty() { Ok(loaded) } else { Err(Faults(faults, is_all)) }
     }
 
     /// Where a setting comes from: the setting itself, or what it is a part of.
@@ -159,19 +160,58 @@ fn namespace_path(name: &str) -> String {
 /// What is said of a name that is none.
 fn unknown<T>(table: &[Setting<T>], not_here: &[(&str, &str)], path: &str) -> String {
     let names = || table.iter().map(|setting| setting.name);
+    let last = path.rsplit('.').next().unwrap_or(path);
     match not_here.iter().find(|(start, _)| path.starts_with(start)) {
         // A slip of the pen is likelier than a setting of Centrifugo's, where both could be.
         Some((_, instead)) if nearest(names(), path, 1).is_none() => {
             format!("throng has no `{path}` of Centrifugo's: {instead}")
         }
         _ => {
-            let by_last = || names().find(|name| name.rsplit('.').next() == path.rsplit('.').next());
-            match nearest(names(), path, 4).or_else(by_last) {
+            let by_last = || names().find(|name| name.rsplit('.').next() == Some(last));
+            if nearest(names(), path, 1).is_none() {
+                if let Some(table) = nearest_table(table, path) {
+                    return format!("unknown table `{path}`: did you mean `{table}`?");
+                }
+                if let Some(name) = of_flag(last) {
+                    return format!("unknown setting `{path}`: it is `{name}`");
+                }
+            }
+            match nearest(names(), path, slips(last)).or_else(by_last) {
                 Some(name) => format!("unknown setting `{path}`: did you mean `{name}`?"),
                 None => format!("unknown setting `{path}`: `throng config default` has them all"),
             }
         }
     }
+}
+
+/// The table of settings that looks like it, as a file has it.
+fn nearest_table<T>(settings: &[Setting<T>], path: &str) -> Option<String> {
+    let above = |name: &'static str| name.match_indices('.').map(move |(dot, _)| &name[..dot]);
+    let mut tables: Vec<_> = settings.iter().flat_map(|setting| above(setting.name)).collect();
+    if tables.contains(&"channel") {
+        tables.extend(["channel.namespaces", "channel.without_namespace"]);
+    }
+    let by_end = || tables.iter().copied().find(|table| table.ends_with(&format!("_{path}")));
+    let found = nearest(tables.iter().copied(), path, 2).filter(|table| distance(table, path) * 3 < path.len());
+    found.or_else(by_end).map(|table| match table {
+        "channel.namespaces" => format!("[[{table}]]"),
+        table => format!("[{table}]"),
+    })
+}
+
+/// The setting whose flag has this name, where the setting itself is called otherwise.
+fn of_flag(name: &str) -> Option<String> {
+    let flag = name.replace('_', "-");
+    let settings = SETTINGS.iter().map(|setting| (setting.flag, setting.name, ""));
+    let rules = RULES.iter().map(|rule| (rule.flag, rule.name, WITHOUT_NAMESPACE));
+    let mut all = settings.chain(rules).filter(|(of, ..)| of.is_some_and(|of| of.name == flag));
+    let (_, setting, prefix) = all.next()?;
+    (!prefix.is_empty() || setting.rsplit('.').next() != Some(name)).then(|| format!("{prefix}{setting}"))
+}
+
+/// How many letters of a name may be wrong for it still to be that name.
+fn slips(name: &str) -> usize {
+    (name.len() / 3).clamp(1, 4)
 }
 
 /// The name that differs least, in at most so many letters.

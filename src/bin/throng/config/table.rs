@@ -5,7 +5,7 @@
 //! if that is missing. Then `throng config default > throng.toml`.
 
 use super::settings::Settings;
-use super::value::{Given, Value};
+use super::value::{Given, Value, size};
 use throng::TopicRules;
 
 /// A setting: its name in a file, and all that is known of it.
@@ -24,6 +24,8 @@ pub(crate) struct Setting<T: 'static> {
     pub(crate) unset: Option<(&'static str, &'static str)>,
     /// 0 is the same as nothing.
     zero_is_unset: bool,
+    /// A size, which may have a unit.
+    is_size: bool,
     /// An environment variable beside the one that follows from the name.
     pub(crate) alias: Option<&'static str>,
     /// What is switched on with it when it comes from a flag or from its alias.
@@ -72,6 +74,7 @@ impl<T> Setting<T> {
             flag: None,
             unset: None,
             zero_is_unset: false,
+            is_size: false,
             alias: None,
             switches_on: None,
         }
@@ -112,6 +115,12 @@ impl<T> Setting<T> {
         self
     }
 
+    /// It is a size in bytes.
+    const fn bytes(mut self) -> Self {
+        self.is_size = true;
+        self
+    }
+
     /// Only a start takes it.
     const fn restart(mut self) -> Self {
         self.is_live = false;
@@ -134,7 +143,15 @@ impl<T> Setting<T> {
     /// Takes what was given, or says what it must be.
     pub(crate) fn set(&self, into: &mut T, given: &Given<'_>) -> Result<(), String> {
         let value = (self.value)(into);
-        value.set(given)?;
+        match given {
+            Given::Text(text) | Given::Raw(text) if self.is_size => match size(text) {
+                Some(bytes) => value.set(&Given::Number(bytes.into()))?,
+                None => value
+                    .set(given)
+                    .map_err(|wanted| if text.parse::<i128>().is_ok() { wanted } else { SIZE.to_owned() })?,
+            },
+            _ => value.set(given)?,
+        }
         if self.zero_is_unset && value.show().as_deref() == Some("0") {
             value.unset();
         }
@@ -160,6 +177,9 @@ pub(crate) fn setting_of(field: &str) -> String {
         None => field.replacen("topics.", "channel.", 1),
     }
 }
+
+/// What a size is.
+const SIZE: &str = "bytes, such as 8589934592, or a string such as \"8G\" or \"64K\"";
 
 pub(crate) const ADDRESS: &str = "http_server.address";
 pub(crate) const PORT: &str = "http_server.port";
@@ -187,7 +207,7 @@ pub(crate) const SETTINGS: &[Setting<Settings>] = &[
         "Most channels of one client. A subscription takes about 50 bytes, as long as it is there."),
     server!("client.queue_max_size", queue_bytes_max,
         "Most bytes that wait for one client; who has more to wait for is disconnected. At least websocket.message_size_limit and 192 KiB more. It is a bound, and not reserved: a client that keeps up has none.")
-        .zero_is("1 MiB, or what one message needs", "1048576"),
+        .bytes().zero_is("1 MiB, or what one message needs", "1048576"),
     server!("client.connection_limit", connections_max,
         "Most connections of all kinds at a time; the next one gets a 503. Each has 64 bytes reserved, and costs about 4 KB of the kernel's memory when it is there. More than the descriptor tables hold raises throng.workers.")
         .flag("max-connections", "N").zero_is("what the descriptor tables hold", "1000000").restart(),
@@ -261,13 +281,13 @@ pub(crate) const SETTINGS: &[Setting<Settings>] = &[
         .switch("api-insecure"),
     server!("websocket.message_size_limit", message_bytes_max,
         "Longest message, and longest body of a request, in bytes; a longer one ends the connection (1009, or 413). A message that comes in pieces is kept until it is whole, so each client can make the server hold this much.")
-        .flag("max-message", "BYTES"),
+        .bytes().flag("max-message", "BYTES"),
     row("websocket.compression", |s| &mut s.compresses,
         "Compress messages for clients that offer it, as browsers do (permessage-deflate, RFC 7692), at topics' URLs too: fewer bytes for more CPU time on both sides, about 11 us a KB. What is published is compressed once for all. Idle connections cost no more; each worker 0.7 MB.")
         .switch("compression"),
     row("websocket.compression_min_size", |s| &mut s.compression.message_bytes_min,
         "Shorter messages are sent as they are, in bytes: one packet carries them however short they are.")
-        .of("compression.message_bytes_min"),
+        .of("compression.message_bytes_min").bytes(),
     row("websocket.compression_level", |s| &mut s.compression.level,
         "1 is the fastest, 9 makes the shortest messages.").of("compression.level"),
     row("http_stream.enabled", |s| &mut s.http_stream, "Centrifugo's SDKs may fall back to /connection/http_stream."),
@@ -378,12 +398,12 @@ pub(crate) const SETTINGS: &[Setting<Settings>] = &[
     server!("throng.message_rate", message_rate,
         "Most messages and requests a second of one connection, in bursts of up to five seconds' worth: who sends more is not read for a while, and after 10 s of that closed (1008, or 429); 0: no limit.")
         .flag("message-rate", "N"),
-    server!("throng.byte_rate", byte_rate, "The same of bytes; 0: no limit.").flag("byte-rate", "BYTES"),
+    server!("throng.byte_rate", byte_rate, "The same of bytes; 0: no limit.").bytes().flag("byte-rate", "BYTES"),
     server!("throng.control_rate", control_rate,
         "The same of pings, and of pongs that were not asked for; 0: no limit.").flag("control-rate", "N"),
     row("throng.max_memory", |s| &mut s.memory_max,
         "Bytes that may be in use: over it new connections get a 503, and those that hold most are reset until it is enough; 0: no limit. The kernel's memory for sockets comes on top. Switched on and off by a restart alone.")
-        .of("memory").flag("max-memory", "BYTES")
+        .of("memory").bytes().flag("max-memory", "BYTES")
         .unset("half of what the machine or its control group has", "8589934592"),
 ];
 
@@ -394,7 +414,7 @@ pub(crate) const RULES: &[Setting<TopicRules>] = &[
         .flag("history-size", "N"),
     rule("history_ttl", |r| &mut r.history_ttl, "How long a channel keeps a message; 0: no history.").flag("history-ttl", "TIME"),
     rule("history_bytes", |r| &mut r.history_bytes,
-        "Most bytes that a channel keeps; its newest message is kept whatever its size. Throng's own.").flag("history-bytes", "BYTES"),
+        "Most bytes that a channel keeps; its newest message is kept whatever its size. Throng's own.").bytes().flag("history-bytes", "BYTES"),
     rule("history_meta_ttl", |r| &mut r.history_meta_ttl, "In place of channel.history_meta_ttl.")
         .unset("as channel.history_meta_ttl", "\"1h\""),
     rule("presence", |r| &mut r.presence,

@@ -62,6 +62,7 @@ impl Value for bool {
             Given::Switch(on) => *on,
             Given::Raw("true" | "1") => true,
             Given::Raw("false" | "0") => false,
+            Given::Text("true" | "false") => return Err("true or false, without quotes".to_owned()),
             _ => return Err("true or false".to_owned()),
         };
         Ok(())
@@ -80,11 +81,22 @@ fn number<N: TryFrom<u64>>(given: &Given<'_>) -> Result<N, String> {
     let number = match given {
         Given::Number(number) => *number,
         Given::Raw(text) => text.parse().map_err(|_| "a number".to_owned())?,
+        Given::Text(text) if text.parse::<i128>().is_ok() => return Err("a number, without quotes".to_owned()),
         _ => return Err("a number".to_owned()),
     };
     let number = if number < 0 { return Err("a number that is not negative".to_owned()) } else { number };
     let fits = u64::try_from(number).ok().and_then(|number| N::try_from(number).ok());
     fits.ok_or_else(|| format!("smaller: {number} is too large"))
+}
+
+/// Bytes, with a binary unit: `64K`, `64KB`, `64KiB`.
+pub(crate) fn size(text: &str) -> Option<u64> {
+    const UNITS: [(char, u32); 4] = [('K', 10), ('M', 20), ('G', 30), ('T', 40)];
+    let text = text.strip_suffix("iB").or_else(|| text.strip_suffix('B')).unwrap_or(text);
+    let unit =
+        UNITS.iter().find_map(|&(name, shift)| Some((text.strip_suffix([name, name.to_ascii_lowercase()])?, shift)));
+    let (digits, shift) = unit?;
+    digits.trim_end().replace([',', '_'], "").parse::<u64>().ok()?.checked_mul(1 << shift)
 }
 
 /// Numbers, and those that may not be set.
@@ -164,7 +176,10 @@ fn show_duration(duration: Duration) -> String {
 fn duration_given(given: &Given<'_>) -> Result<Duration, String> {
     let is_wanted = "a duration, such as \"25s\", \"1h30m\" or \"500ms\"";
     match given {
-        Given::Text(text) => duration(text).ok_or_else(|| is_wanted.to_owned()),
+        Given::Text(text) => duration(text).ok_or_else(|| {
+            let is_bare = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+            if is_bare { format!("a duration with its unit: did you mean \"{text}s\"?") } else { is_wanted.to_owned() }
+        }),
         // On the command line and in the environment a number alone is seconds.
         Given::Raw(text) => match text.parse().ok().and_then(|seconds| Duration::try_from_secs_f64(seconds).ok()) {
             Some(seconds) => Ok(seconds),

@@ -7,6 +7,7 @@ mod show;
 
 pub(crate) use show::{holds, remedy};
 
+use crate::config::value::size;
 use std::fs;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
@@ -74,8 +75,7 @@ fn count(text: &str) -> Result<u64, String> {
 
 /// Bytes, perhaps in binary units.
 fn bytes(text: &str) -> Result<u64, String> {
-    let text = text.strip_suffix("iB").or_else(|| text.strip_suffix('B')).unwrap_or(text);
-    match scaled(text, &[("K", 1 << 10), ("M", 1 << 20), ("G", 1 << 30), ("T", 1 << 40)]) {
+    match size(text).or_else(|| scaled(text, &[])) {
         Some(0) | None => Err("a number of bytes such as 17179869184, 16384M or 16G".to_owned()),
         Some(bytes) => Ok(bytes),
     }
@@ -138,9 +138,8 @@ fn tune(options: &Options, connections: u64) -> Result<bool, String> {
         return Ok(none_is_short(&checks));
     }
     let changed = apply::apply(&checks, &options.root, options.yes)?;
-    let machine = read();
-    let after = check(&aim, &machine);
-    print(&show::remaining(&aim, &machine, &after))?;
+    let after = check(&aim, &read());
+    print(&show::remaining(&after))?;
     Ok(changed && none_is_short(&after))
 }
 

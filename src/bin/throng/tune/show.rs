@@ -42,7 +42,10 @@ fn legend(text: &mut String, aim: &Aim, machine: &Machine, rows: &[[String; 5]])
     }
     if shows(" W ") {
         let workers = aim.workers(machine).filter(|_| aim.role == Role::Server);
-        said.push(format!("W: workers{}", workers.map_or_else(String::new, |workers| format!(", {}", grouped(workers)))));
+        said.push(format!(
+            "W: workers{}",
+            workers.map_or_else(String::new, |workers| format!(", {}", grouped(workers)))
+        ));
     }
     if !said.is_empty() {
         let _ = writeln!(text, "\nN: connections, {}; {}.", grouped(aim.connections), said.join("; "));
@@ -51,7 +54,7 @@ fn legend(text: &mut String, aim: &Aim, machine: &Machine, rows: &[[String; 5]])
 
 /// How the server is told: by default it holds what one descriptor table for each core does.
 fn start(text: &mut String, aim: &Aim, machine: &Machine) {
-    if let Some(workers) = aim.workers(machine).filter(|_| aim.role.has_server()) {
+    if let Some(workers) = aim.workers(machine).filter(|_| aim.role != Role::Load) {
         let it = if aim.role == Role::Both { "the server" } else { "it" };
         let _ = writeln!(
             text,
@@ -166,10 +169,9 @@ fn fitting(check: &Check) -> String {
 }
 
 /// What still falls short after the changes.
-pub(super) fn remaining(aim: &Aim, machine: &Machine, checks: &[Check]) -> String {
+pub(super) fn remaining(checks: &[Check]) -> String {
     let mut text = String::from("\nNow: ");
     summary(&mut text, checks);
-    start(&mut text, aim, machine);
     text
 }
 
