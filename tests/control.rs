@@ -521,6 +521,33 @@ fn throng_tap_prints_a_line_a_frame_and_says_why_it_cannot() {
 }
 
 #[test]
+fn one_tap_too_many_ends_the_oldest_and_it_says_why() {
+    let (server, admin) = start("--workers 2");
+    let _listener = subscribe(server.addrs[0], "/topics/news");
+    let mut first = subscribe(admin, "/tap?topic=news");
+    let _others: Vec<_> = (0..throng::limits::TAPS_MAX).map(|_| subscribe(admin, "/tap?topic=news")).collect();
+    assert!(tap_line(&mut first)["notice"].is_string());
+    let frame = first.frame();
+    assert!(frame.opcode == CLOSE && String::from_utf8_lossy(&frame.payload).contains("to make room"), "{frame:?}");
+}
+
+#[test]
+fn why_an_event_stream_ended_refusals_and_words_are_found_among_the_closes() {
+    let (server, admin) = start("--workers 2 --max-connection-age 1s");
+    let mut stream = server.connect();
+    stream.send("GET /topics/news HTTP/1.1\r\nHost: localhost\r\nAccept: text/event-stream\r\n\r\n");
+    eventually("it is too old", PATIENCE, || {
+        let list = get(admin, "/closes?reason=max_age");
+        list["closes"][0]["transport"] == "event_stream"
+    });
+    let wrong = ask(admin, &to("GET /closes?reason=slow_readr"));
+    let said = String::from_utf8_lossy(&wrong.body).into_owned();
+    assert!(wrong.status == 400 && said.contains("slow_reader") && said.contains("slow_readr"), "{said}");
+    assert_eq!(wrong.field("Connection"), Some("close"), "who is refused makes room");
+    assert_eq!(ask(admin, &to("GET /closes?reason=slow_reader")).field("Connection"), Some("keep-alive"));
+}
+
+#[test]
 fn it_ends_with_the_server_and_its_watchers_are_told() {
     let (mut server, admin) = start("--workers 1");
     let _tap = subscribe(admin, "/tap?topic=news");

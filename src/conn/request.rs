@@ -240,7 +240,7 @@ impl<T> Conn<T> {
     }
 
     fn respond(&mut self, response: &Response, manner: Manner, output: &mut Vec<u8>, handler: &mut impl Handler<T>) {
-        if !manner.persistent || handler.is_draining() {
+        if !manner.persistent || response.is_last() || handler.is_draining() {
             return self.refuse(response, manner.to_head, output, handler);
         }
         if response.refused().is_some() {

@@ -5,6 +5,7 @@ use super::explain::explain;
 use super::params::{self, Params};
 use super::text::{Fields, Value, list as listing, wants_table};
 use super::{Asked, Desk};
+use crate::error::{End, Refused};
 use crate::http::{Response, imf_fixdate};
 use crate::service::Request;
 use crate::topic::TopicName;
@@ -15,6 +16,13 @@ pub(super) fn list<T>(desk: &Desk<T>, request: &Request<'_>) -> Result<Response,
     let params = Params::read(request, &["id", "user", "address", "reason", "limit", "format"])?;
     let (table, limit) = (wants_table(request, &params)?, params.limit()?);
     let id = params.text("id").map(params::id).transpose()?;
+    let words: Vec<_> = End::ALL
+        .iter()
+        .map(|end| end.word())
+        .chain(Refused::ALL.iter().map(|refused| refused.word()))
+        .map(|word| (word, ()))
+        .collect();
+    params.word("reason", &words)?;
     let filter = GoneFilter {
         serial: id.map(|(_, serial)| serial),
         user: params.boxed("user"),
@@ -55,11 +63,16 @@ fn fields(worker: u16, gone: &Gone, table: bool) -> Fields {
         ("queued_bytes", Value::Number(u64::from(gone.queued))),
         ("lag_messages", Value::Number(u64::from(gone.lag))),
         ("topic", Value::of(gone.topic.as_ref().map(TopicName::as_str))),
-        ("text", Value::Text(gone.text.as_deref().unwrap_or(text).to_owned())),
     ];
+    let text = gone.text.as_deref().unwrap_or(text);
     if table {
-        fields.push(("means", Value::Text(format!("{}. {}", explained.means, explained.advice))));
+        let mut means = format!("{}. {}", explained.means, explained.advice);
+        if !text.is_empty() && !means.to_lowercase().contains(&text.to_lowercase()) {
+            means = format!("{text:?}: {means}");
+        }
+        fields.push(("means", Value::Below(means)));
     } else {
+        fields.push(("text", Value::Text(text.to_owned())));
         fields.push(("unix_ms", Value::Number(gone.unix_ms)));
         fields.push(("clean", Value::Flag(gone.clean)));
         fields.push(("means", Value::Text(explained.means)));

@@ -93,12 +93,16 @@ impl<T: Send + 'static> Control<T> {
         let access = Access::new(self.key, address)?;
         let desk = Arc::new(Desk { handle: self.handle, access });
         let server = Server::new().listen(address).workers(1).connections_max(CONNECTIONS_MAX).topics_max(1);
-        server.start(move |_| Admin(Arc::clone(&desk)))
+        server.idle_timeout(IDLE).start(move |_| Admin(Arc::clone(&desk)))
     }
 }
 
 /// Operators, their tools and probes; each is a descriptor.
-const CONNECTIONS_MAX: usize = 64;
+const CONNECTIONS_MAX: usize = 128;
+
+/// How long a connection is kept for another request: whoever comes again later connects again, and nobody takes the room of
+/// probes by doing nothing.
+const IDLE: Duration = Duration::from_secs(5);
 
 /// What the service has at hand.
 struct Desk<T> {
@@ -150,7 +154,11 @@ impl<T: Send + 'static> Admin<T> {
         match request.path() {
             "/healthz" if is_read => Ok(plain("ok\n")),
             "/readyz" if is_read && desk.handle.is_ready() => Ok(plain("ready\n")),
-            "/readyz" if is_read => Err(Response::refuse(503, "this server is about to end: send nobody here")),
+            // No refusal: it is a right answer to a good question, and no line of the log.
+            "/readyz" if is_read => {
+                Err(Response::new(503)
+                    .body("text/plain; charset=utf-8", "this server is about to end: send nobody here\n"))
+            }
             "/metrics" if is_read => {
                 let by_worker = params::Params::read(request, &["workers"])?.has("workers");
                 let text = if by_worker { desk.handle.metrics_by_worker() } else { desk.handle.metrics() };
@@ -209,7 +217,8 @@ impl<T: Send + 'static> Service for Admin<T> {
     }
 
     fn request(&mut self, request: &Request<'_>) -> Answer {
-        let response = self.answer(request).unwrap_or_else(|refusal| refusal);
+        // There is little room, so that whoever is refused does not stay in it.
+        let response = self.answer(request).unwrap_or_else(Response::last);
         response.header("Cache-Control", "no-store").header("X-Content-Type-Options", "nosniff").into()
     }
 }

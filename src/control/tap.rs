@@ -7,7 +7,7 @@ use super::params::{self, Params};
 use super::text::{Value, object};
 use super::{Desk, Watcher};
 use crate::http::Response;
-use crate::limits::TAP_S;
+use crate::limits::{TAP_S, TAPS_MAX};
 use crate::service::{Accept, Connection, Request};
 use crate::worker::{Quest, Seen, Tap, Target, Way};
 use std::sync::Arc;
@@ -92,7 +92,7 @@ fn notice(text: &str) -> String {
 pub(super) fn look(connection: &mut Connection<'_, Watcher>) {
     let now = Instant::now();
     let watch = &mut connection.state().0;
-    let is_over = now >= watch.ends;
+    let (is_over, is_displaced) = (now >= watch.ends, watch.tap.is_displaced());
     let (seen, mut left_out) = watch.tap.fetch();
     let pings = now >= watch.pings;
     if pings || !seen.is_empty() {
@@ -109,6 +109,10 @@ pub(super) fn look(connection: &mut Connection<'_, Watcher>) {
     left_out += had - told;
     if left_out > 0 {
         let _ = connection.send(&*notice(&format!("{left_out} frames were left out: there were too many")));
+    }
+    if is_displaced {
+        let reason = format!("ended to make room: a worker has {TAPS_MAX} taps at most, and a newer one came");
+        return connection.close(1000, &reason);
     }
     if is_over {
         return connection.close(1000, "the tap's time is up");

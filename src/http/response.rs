@@ -24,13 +24,15 @@ pub struct Response {
     headers: Vec<Field>,
     content_type: &'static str,
     body: Vec<u8>,
+    /// The connection serves no other request.
+    is_last: bool,
 }
 
 impl Response {
     /// An empty response with this status (100 to 999; others are sent as 500).
     pub fn new(status: u16) -> Self {
         let status = if (100..1000).contains(&status) { status } else { 500 };
-        Self { status, refused: None, headers: Vec::new(), content_type: "", body: Vec::new() }
+        Self { status, refused: None, headers: Vec::new(), content_type: "", body: Vec::new(), is_last: false }
     }
 
     /// A refusal: a problem document (RFC 9457) whose `detail` tells the client what to do.
@@ -89,6 +91,17 @@ impl Response {
         self.content_type = content_type;
         self.body = body.into();
         self
+    }
+
+    /// The connection ends with it, whatever the client wants.
+    #[must_use]
+    pub(crate) fn last(mut self) -> Self {
+        self.is_last = true;
+        self
+    }
+
+    pub(crate) fn is_last(&self) -> bool {
+        self.is_last
     }
 
     /// The status.

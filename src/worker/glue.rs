@@ -196,7 +196,7 @@ impl<S: Service> Handler<S::State> for Glue<'_, S> {
         let word = (refused, response.status(), response.detail());
         self.recent.refused(self.unix_seconds * 1000, Some(self.id.serial), peer, word);
         if self.log.allows(self.now, refused.word()) {
-            log::info!(peer:% = peer, status = response.status(), reason = refused.word(); "refused");
+            log::info!(peer:% = peer, id:% = self.id, status = response.status(), reason = refused.word(); "refused");
         }
     }
 

@@ -18,6 +18,7 @@ use crate::error::End;
 use crate::http::Response;
 use crate::limits::{CALLS_PER_TURN, INSPECT_PER_TURN, INSPECT_TOPICS_EACH, SURVEY_LOOKS_MAX};
 use crate::service::{ConnId, Service};
+use crate::time::Tick;
 use crate::topic::{AtHome, TopicName};
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
@@ -295,6 +296,9 @@ impl<S: Service, K: Kernel> Worker<S, K> {
         let names = self.table.subscriptions(slot).map(|(_, subscription)| self.topics.name(subscription.topic()));
         let names: Vec<_> = names.filter(|name| name.beside().is_none()).collect();
         let told = conn.state.as_ref().map(|state| self.service.told(id, state)).unwrap_or_default();
+        let age_ms = u64::try_from(self.now.since(self.ages.since(serial, self.now)).as_millis()).unwrap_or(u64::MAX);
+        // It is known in steps, from before it came.
+        let idle_ms = conn.silent_ticks(self.now.tick()).map(|ticks| (u64::from(ticks) * Tick::MS).min(age_ms));
         Some(Row {
             id,
             peer: conn.peer(),
@@ -304,8 +308,8 @@ impl<S: Service, K: Kernel> Worker<S, K> {
             user: self.user_of(slot).map(Into::into),
             topics: names.iter().take(INSPECT_TOPICS_EACH).map(|&name| name.clone()).collect(),
             subscriptions: names.len(),
-            age_ms: u64::try_from(self.now.since(self.ages.since(serial, self.now)).as_millis()).unwrap_or(u64::MAX),
-            idle_ms: conn.silent_ticks(self.now.tick()).map(|ticks| u64::from(ticks) * crate::time::Tick::MS),
+            age_ms,
+            idle_ms,
             queued: conn.queued(),
             held: conn.held(),
             lag: self.standing(slot).1,

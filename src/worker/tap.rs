@@ -69,6 +69,8 @@ pub(crate) struct Tap {
     left_out: AtomicU64,
     /// Nobody watches any more.
     is_over: AtomicBool,
+    /// It made room for another one.
+    is_displaced: AtomicBool,
 }
 
 impl Tap {
@@ -80,6 +82,7 @@ impl Tap {
             seen: Mutex::default(),
             left_out: AtomicU64::new(0),
             is_over: AtomicBool::new(false),
+            is_displaced: AtomicBool::new(false),
         }
     }
 
@@ -92,6 +95,16 @@ impl Tap {
     /// Nobody watches any more: workers forget it when they come across it, or its time is up.
     pub(crate) fn end(&self) {
         self.is_over.store(true, Ordering::Relaxed);
+    }
+
+    /// It makes room for another one, on every worker: half of what there is would look like all of it.
+    fn displace(&self) {
+        self.is_displaced.store(true, Ordering::Relaxed);
+        self.end();
+    }
+
+    pub(crate) fn is_displaced(&self) -> bool {
+        self.is_displaced.load(Ordering::Relaxed)
     }
 
     fn put(&self, seen: Seen) {
@@ -190,11 +203,20 @@ impl Taps {
         self.0.is_empty()
     }
 
+    /// Whether one of them may be about that connection, as far as that can be told without looking at it.
+    fn may_be_about(&self, slot: u32) -> bool {
+        self.0.iter().any(|follow| match &follow.tap.target {
+            Target::Connection(id) => id.slot == slot,
+            Target::User(_) => true,
+            Target::Topic(_) => false,
+        })
+    }
+
     /// Somebody watches from now on. The oldest makes room.
     pub(super) fn begin(&mut self, tap: Arc<Tap>, now: Millis) {
         self.tidy(now);
         if self.0.len() >= TAPS_MAX {
-            self.0.remove(0);
+            self.0.remove(0).tap.displace();
         }
         let ends = now + tap.lasts;
         self.0.push(Follow { tap, ends, walks: HashMap::new(), second: 0, in_second: 0 });
@@ -220,6 +242,11 @@ impl Follow {
 
     fn is_about_topic(&self, topic: &TopicName) -> bool {
         matches!(&self.tap.target, Target::Topic(wanted) if wanted == topic)
+    }
+
+    /// Whether too much was shown this second.
+    fn is_spent(&self, now: Millis) -> bool {
+        now.0 / 1000 == self.second && self.in_second >= TAP_PER_SECOND_MAX
     }
 
     /// Shows something, unless there was too much of it this second.
@@ -252,10 +279,14 @@ impl<S: Service, K: Kernel> Worker<S, K> {
         slot: u32,
         mut act: impl FnMut(&mut Follow, ConnId, &Entry<S::State, K::Socket>, Millis, u64),
     ) {
+        if !self.taps.may_be_about(slot) {
+            return;
+        }
         let mut taps = std::mem::take(&mut self.taps);
         if let Some(entry) = self.table.get(slot) {
             let id = ConnId { worker: self.index, slot, serial: entry.serial };
-            let user = self.user_of(slot);
+            let by_user = taps.0.iter().any(|follow| matches!(follow.tap.target, Target::User(_)));
+            let user = by_user.then(|| self.user_of(slot)).flatten();
             for follow in taps.0.iter_mut().filter(|follow| follow.is_about(id, user)) {
                 act(follow, id, entry, self.now, self.unix_ms());
             }
@@ -342,6 +373,25 @@ impl<S: Service, K: Kernel> Worker<S, K> {
         }
     }
 
+    /// Whether somebody is to be shown what a subscriber is sent of a topic, so many messages: one that has been shown too much
+    /// this second already is told their number instead.
+    fn is_watched(&self, slot: u32, topic: &TopicName, count: u64) -> bool {
+        let Some(entry) = self.table.get(slot) else { return false };
+        let id = ConnId { worker: self.index, slot, serial: entry.serial };
+        let is_about = |follow: &&Follow| match &follow.tap.target {
+            Target::User(wanted) => self.user_of(slot) == Some(wanted),
+            _ => follow.is_about(id, None) || follow.is_about_topic(topic),
+        };
+        let mut about = self.taps.0.iter().filter(is_about).peekable();
+        if about.peek().is_none() || about.clone().any(|follow| !follow.is_spent(self.now)) {
+            return about.peek().is_some();
+        }
+        for follow in about {
+            follow.tap.left_out.fetch_add(count, Ordering::Relaxed);
+        }
+        false
+    }
+
     /// A subscriber was sent what lay behind its cursor, or a part of it.
     #[cold]
     pub(super) fn tap_suffix(&mut self, place: Place, before: Subscriber) {
@@ -349,6 +399,10 @@ impl<S: Service, K: Kernel> Worker<S, K> {
         // Whoever was lost by it has given its place to another.
         let now = local.subscribers.get(place.index as usize).filter(|now| now.slot == before.slot);
         let (Some(now), Some(copy)) = (now, &local.copy) else { return };
+        let count = now.cursor.saturating_sub(before.cursor);
+        if count == 0 || !self.is_watched(before.slot, self.topics.name(place.topic), count) {
+            return;
+        }
         let sent = copy.after(before.cursor).take_while(|message| message.cursor.offset <= now.cursor);
         let sent: Vec<Arc<Message>> = sent.cloned().collect();
         self.tap_deliveries(before, &sent);
@@ -357,6 +411,10 @@ impl<S: Service, K: Kernel> Worker<S, K> {
     /// A subscriber was sent these.
     #[cold]
     pub(super) fn tap_deliveries(&mut self, Subscriber { slot, encoding, .. }: Subscriber, sent: &[Arc<Message>]) {
+        let Some(first) = sent.first() else { return };
+        if !self.is_watched(slot, &first.topic, sent.len() as u64) {
+            return;
+        }
         let compression = self.rules.compression;
         for message in sent {
             self.tap_delivery(slot, &message.topic, message.encoded(encoding, compression.as_ref()));
@@ -364,6 +422,9 @@ impl<S: Service, K: Kernel> Worker<S, K> {
     }
 
     fn tap_bytes(&mut self, slot: u32, bytes: &[u8], topic: Option<&TopicName>) {
+        if !self.taps.may_be_about(slot) {
+            return;
+        }
         let is_websocket = self.transport_of(slot) == Some(Transport::WebSocket);
         self.each_tap(slot, |follow, id, _, now, unix_ms| {
             let seen = |what, length, payload| Seen {
@@ -560,5 +621,8 @@ mod tests {
             taps.begin(tap(100), Millis(0));
         }
         assert_eq!(taps.0.len(), TAPS_MAX);
+        let (first, next) = (Arc::clone(&taps.0[0].tap), Arc::clone(&taps.0[1].tap));
+        taps.begin(tap(100), Millis(0));
+        assert!(first.is_displaced() && !next.is_displaced(), "the oldest is told");
     }
 }

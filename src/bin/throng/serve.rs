@@ -128,7 +128,10 @@ impl Service for Front {
         let response = match (request.path(), request.method()) {
             ("/healthz", "GET" | "HEAD") => Response::new(200).body("text/plain", "ok\n"),
             ("/readyz", "GET" | "HEAD") if self.handle.is_ready() => Response::new(200).body("text/plain", "ready\n"),
-            ("/readyz", "GET" | "HEAD") => Response::refuse(503, "this server is about to end: send nobody here"),
+            // No refusal: it is a right answer to a good question, and no line of the log.
+            ("/readyz", "GET" | "HEAD") => {
+                Response::new(503).body("text/plain", "this server is about to end: send nobody here\n")
+            }
             ("/metrics", _) if !self.metrics => Response::refuse(
                 404,
                 "metrics are served on the admin port (--admin), or here with --public-metrics true",
