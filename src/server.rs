@@ -534,9 +534,9 @@ impl<T: Send + 'static> Running<T> {
                 }
             }
             let (connections, Drain { delay, over }) = (handle.connections(), drain);
-            log::info!(
-                "told to stop: not ready any more; in {delay:?} closing {connections} connections within {over:?}"
-            );
+            let when = if delay.is_zero() { String::new() } else { format!("in {delay:?} ") };
+            let over = if over.is_zero() { "at once".to_owned() } else { format!("within {over:?}") };
+            log::info!("told to stop: not ready any more; {when}closing {connections} connections {over}");
             handle.shutdown(drain);
             while sys::wait_signal(&ending).is_err() {}
             log::info!("told again: ending at once");

@@ -144,7 +144,7 @@ fn origins_keys_and_namespaces_change() {
     assert_eq!((with("old"), with("new")), (401, 200));
     assert_eq!((at("old"), at("new")), (404, 101));
     let log = server.log().join("\n");
-    assert!(log.contains("http_api.key: (hidden) -> (hidden)"), "{log}");
+    assert!(log.contains("http_api.key: changed, not shown"), "{log}");
     assert!(log.contains("channel.namespaces.old.presence: gone"), "{log}");
     subscriber.send(frame(9, "still").bytes());
     subscriber.expect(10, "still");

@@ -265,7 +265,7 @@ pub(crate) const SETTINGS: &[Setting<Settings>] = &[
         "How long a quiet channel's position outlives its messages, while nobody listens. Who comes back later is told of a gap; until then the channel counts for throng.max_topics.")
         .flag("history-meta-ttl", "TIME"),
     row("channel.private_prefix", |s| &mut s.server.topics.private_prefix,
-        "What the names of channels start with that need a subscription token; empty: none do."),
+        "What the names of channels start with that need a subscription token; empty: none do. It is \"$\" as soon as anything stands under `channel`, or there is a token secret."),
     row("channel.namespace_boundary", |s| &mut s.server.topics.namespace_boundary,
         "What ends the namespace in a channel's name."),
     row("channel.user_boundary", |s| &mut s.server.topics.user_boundary,
