@@ -20,6 +20,7 @@ use std::hash::RandomState;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
+use std::sync::mpsc::channel;
 use std::sync::{Arc, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -501,8 +502,9 @@ impl<T: Send + 'static> Running<T> {
         self.run(&[sys::SIGINT, sys::SIGTERM], drain, move || drain)
     }
 
-    /// The same. At each SIGHUP `reload` is called, on a thread of its own: it may give the server other settings
-    /// ([`Handle::reconfigure`]), and says how the server is drained in the end.
+    /// The same. At each SIGHUP `reload` is called, on a thread of its own, one at a time: it may give the server other settings
+    /// ([`Handle::reconfigure`]), and says how the server is drained in the end. One that does not come to an end keeps no
+    /// signal from ending the server: it has a second, and then the drain is that of the one before.
     ///
     /// # Errors
     ///
@@ -523,15 +525,32 @@ impl<T: Send + 'static> Running<T> {
     ) -> io::Result<()> {
         let _blocked = sys::block_signals(signals)?;
         let (handle, signals) = (self.handle(), signals.to_vec());
+        let (wanted, reloads) = channel();
+        let (done, drains) = channel();
+        if signals.contains(&sys::SIGHUP) {
+            std::thread::Builder::new().name("reload".into()).spawn(move || {
+                for () in reloads {
+                    let _ = done.send(reload());
+                }
+            })?;
+        }
         // Never joined: it sleeps in sigwait for as long as the process lives.
         std::thread::Builder::new().name("signals".into()).spawn(move || {
             let ending = [sys::SIGINT, sys::SIGTERM];
+            let mut under_way = 0_usize;
             loop {
                 match sys::wait_signal(&signals) {
-                    Ok(sys::SIGHUP) => drain = reload(),
+                    Ok(sys::SIGHUP) => under_way += usize::from(wanted.send(()).is_ok()),
                     Ok(_) => break,
                     Err(_) => {}
                 }
+                while let Ok(told) = drains.try_recv() {
+                    (drain, under_way) = (told, under_way - 1);
+                }
+            }
+            while under_way > 0 {
+                let Ok(told) = drains.recv_timeout(RELOAD_PATIENCE) else { break };
+                (drain, under_way) = (told, under_way - 1);
             }
             let (connections, Drain { delay, over }) = (handle.connections(), drain);
             let when = if delay.is_zero() { String::new() } else { format!("in {delay:?} ") };
@@ -545,6 +564,9 @@ impl<T: Send + 'static> Running<T> {
         self.wait()
     }
 }
+
+/// How long a reload that is under way may take when the server is told to end.
+const RELOAD_PATIENCE: Duration = Duration::from_secs(1);
 
 /// Reaches a server's connections from any thread. Cloning is cheap.
 ///

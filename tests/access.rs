@@ -169,6 +169,7 @@ fn keys_that_cannot_be_keep_the_server_from_starting() {
         ("[throng]\ntoken_jwks_file = \"/nowhere.json\"".to_owned(), "throng.token_jwks_file"),
         ("[throng]\ntoken_cookie = \"a b\"".to_owned(), "throng.token_cookie"),
         ("[throng]\ntoken_cookie = \"token\"".to_owned(), "no key to check"),
+        ("[client.token]\nhmac_previous_secret_key = \"old\"".to_owned(), "client.token.hmac_previous_secret_key"),
         (format!("{HMAC}[client]\nallowed_origins = [\"*\"]\n[throng]\ntoken_cookie = \"token\""), "name the origins"),
     ] {
         let path = file("wrong", &text);
@@ -624,6 +625,7 @@ fn nobody_beyond_loopback_comes_in_unasked() {
     let path = file("insecure-address", "[client]\ninsecure = true\n[client.token]\nhmac_secret_key = \"s\"\n");
     let (code, stderr) = run_to_end(&format!("serve --listen 0.0.0.0:0 --config {}", path.display()));
     assert!(code == Some(1) && stderr.contains("client.insecure"), "{stderr}");
+    assert!(stderr.contains("Switch client.insecure off, listen on 127.0.0.1, or"), "{stderr}");
     for flags in ["--listen 0.0.0.0:0 --open".to_owned(), {
         let keyed = file("keyed", HMAC);
         format!("--listen 0.0.0.0:0 --config {}", keyed.display())
@@ -654,6 +656,36 @@ fn a_reload_changes_keys_and_leaves_what_was_fetched() {
         eventually(&keys, PATIENCE, || all() == expected);
     }
     assert_eq!(provider.asked(), 1);
+}
+
+/// Where keys are fetched from is for a restart to change: until then what is fetched counts, for whom it counted.
+#[test]
+fn a_reload_neither_drops_the_rules_of_fetched_keys_nor_waits_for_keys_that_nobody_fetches() {
+    let provider = Provider::start();
+    provider.has(&[(Algorithm::ES256, "1")]);
+    let url = format!("jwks_public_endpoint = \"{}\"\n", provider.url);
+    let with = |keys: &str| format!("[client.token]\naudience = \"throng\"\n{keys}\n{RULES}");
+    let server = start("reload-url", &with(&url));
+    let status = |server: &Throng, algorithm, audience: &str| {
+        let token = signed(algorithm, Some("1"), &json!({"sub": "42", "aud": audience}));
+        ask(server, poll().with(format!("Authorization: Bearer {token}"))).status
+    };
+    let both = || [status(&server, Algorithm::ES256, "throng"), status(&server, Algorithm::ES256, "other")];
+    assert_eq!(both(), [200, 401]);
+    file("reload-url", &with(""));
+    server.signal("HUP");
+    let untaken = |line: &String| line.contains("jwks_public_endpoint") && line.contains("only a restart takes this");
+    eventually("it says what it does not take", PATIENCE, || server.log().iter().any(untaken));
+    assert_eq!(both(), [200, 401]);
+
+    let adding = start("reload-adds-url", &with("hmac_secret_key = \"secret\""));
+    assert_eq!(status(&adding, Algorithm::HS256, "throng"), 200);
+    file("reload-adds-url", &with(&url));
+    adding.signal("HUP");
+    eventually("it says what it does not take", PATIENCE, || adding.log().iter().any(untaken));
+    let without =
+        ask(&adding, plain("/topics/closed:a").with("Authorization: Bearer nonsense").with("Connection: close"));
+    assert_eq!(without.status, 403, "as where there is no key: nobody fetches those");
 }
 
 #[test]

@@ -1,7 +1,10 @@
 //! `throng config`, and what the file, the environment and the command line make together.
 
+mod support;
+
 use std::path::PathBuf;
 use std::process::{Command, Output};
+use support::Throng;
 
 /// A file of one test's own.
 fn file(name: &str, text: &str) -> PathBuf {
@@ -109,6 +112,11 @@ fn a_check_says_every_fault_with_its_line() {
     let said_of_worse = said(&throng(&["config", "check", worse.to_str().unwrap()], &[]));
     assert!(said_of_worse.contains(":3: ") && said_of_worse.contains("mend these first"), "{said_of_worse}");
 
+    let late = file("late", "[client]\nping_interval = \"8s\"\n");
+    let output = throng(&["config", "check", late.to_str().unwrap()], &[]);
+    assert_eq!(output.status.code(), Some(1), "as long as client.pong_timeout");
+    assert!(said(&output).contains("`client.pong_timeout`") && said(&output).contains("client.ping_interval"));
+
     let text = "[client]\nallowed_origins = [\n  \"https://a.example\",\n  \"app.example\",\n]\nqueue_max_size = 5\n\
                 connection_limit = 10\n[throng]\nmax_connections_per_address = 11\nhead_timeout = \"1ms\"\n\
                 [client.subscribe_to_user_personal_channel]\nenabled = true\npersonal_channel_namespace = \"own\"\n\
@@ -189,4 +197,29 @@ fn variables_about_channels_close_what_they_do_not_open() {
     let shown = shown(&[], &[("THRONG_CHANNEL_WITHOUT_NAMESPACE_PRESENCE", "true")]);
     assert!(shown.contains("\nchannel.without_namespace.presence = true  # THRONG_CHANNEL"), "{shown}");
     assert!(shown.contains("\nchannel.without_namespace.allow_subscribe_for_client = false  # default"), "{shown}");
+}
+
+#[test]
+fn secrets_that_can_be_guessed_are_warned_of_and_no_error() {
+    let text = |secret: &str, key: &str| {
+        format!("[client.token]\nhmac_secret_key = \"{secret}\"\n[http_api]\nkey = \"{key}\"\n")
+    };
+    let (long, short) = (text(&"s".repeat(32), &"k".repeat(16)), text(&"s".repeat(31), &"k".repeat(15)));
+    for (text, expected) in [(long, 0), (short, 2)] {
+        let file = file("secrets", &text);
+        let output = throng(&["config", "check", file.to_str().unwrap()], &[]);
+        let out = String::from_utf8(output.stdout).unwrap();
+        let warnings: Vec<_> = out.lines().filter(|line| line.starts_with("warning: ")).collect();
+        assert_eq!((output.status.code(), warnings.len()), (Some(0), expected), "{out}");
+        for (warning, place) in
+            warnings.iter().zip([":2: `client.token.hmac_secret_key`: 31", ":4: `http_api.key`: 15"])
+        {
+            assert!(warning.contains(place) && !out.contains("sss"), "{out}");
+        }
+        let server = Throng::start(&format!("--config {}", file.display()));
+        assert_eq!(
+            server.log().iter().filter(|line| line.contains("WARN") && line.contains("can be guessed")).count(),
+            expected
+        );
+    }
 }

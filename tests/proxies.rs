@@ -91,6 +91,12 @@ fn a_unix_socket_serves_without_addresses_and_is_removed_at_the_end() {
     stream.read_to_string(&mut answer).unwrap();
     assert!(answer.starts_with("HTTP/1.1 400 "), "{answer}");
     server.until_logged("refused peer=unix: status=400 reason=bad_parameter");
+    // Whoever comes through it comes from anywhere.
+    let mut stream = UnixStream::connect(&path).unwrap();
+    stream.write_all(&plain("/metrics").with("Connection: close").bytes()).unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    assert!(answer.starts_with("HTTP/1.1 404 "), "{answer}");
     drop(upgraded(&path));
     server.until_logged(" peer=unix: reason=peer_");
     server.signal("TERM");
@@ -210,7 +216,7 @@ fn who_is_trusted_can_be_changed_by_a_reload() {
     };
     trust("127.0.0.9");
     let server = Throng::start(&format!("--config {}", file.display()));
-    let request = "GET /topics/t?since=x HTTP/1.1\r\nHost: a\r\nX-Forwarded-For: 192.0.2.7\r\n\r\n";
+    let request = "GET /topics/t?since=x HTTP/1.1\r\nHost: localhost\r\nX-Forwarded-For: 192.0.2.7\r\n\r\n";
     let mut peer = Raw::connect_from(PROXY, server.addrs[0]);
     peer.send(request);
     assert_eq!(peer.answer().status, 400);

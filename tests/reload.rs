@@ -47,7 +47,7 @@ fn status(server: &Throng, request: &Head) -> u16 {
 fn publish(server: &Throng, topic: &str, body: &str) -> u16 {
     let mut peer = server.connect();
     peer.send(format!(
-        "POST {topic} HTTP/1.1\r\nHost: localhost\r\nX-API-Key: key\r\nContent-Length: {}\r\n\r\n{body}",
+        "POST {topic} HTTP/1.1\r\nHost: localhost\r\nX-API-Key: a key of 16 bytes\r\nContent-Length: {}\r\n\r\n{body}",
         body.len()
     ));
     peer.head().status
@@ -61,7 +61,7 @@ fn five_thousand_connections_live_through_reloads_under_load() {
     raise_own_descriptor_limit();
     let text = |n: usize| {
         format!(
-            "[client]\nallowed_origins = [\"https://app-{n}.example\"]\n[http_api]\nkey = \"key\"\n\
+            "[client]\nallowed_origins = [\"https://app-{n}.example\"]\n[http_api]\nkey = \"a key of 16 bytes\"\n\
              [websocket]\nmessage_size_limit = {}\n[throng]\nping_interval = \"{}s\"\nmax_topics = {}\n\
              message_rate = {}\ncontrol_rate = {}\naccept_rate = {}\n\
              [[channel.namespaces]]\nname = \"news\"\nhistory_size = {}\nhistory_ttl = \"1m\"\n\
@@ -233,5 +233,55 @@ fn the_time_to_drain_and_secrets_in_files_change() {
     server.signal("TERM");
     peer.expect_close(1001);
     drop(peer);
+    assert!(server.exit(PATIENCE).success());
+}
+
+/// What is safe on the addresses that the file has now is not on those that the server keeps until a restart.
+#[test]
+fn a_reload_lets_nobody_in_at_the_addresses_that_only_a_restart_changes() {
+    let listening = |address: &str, rest: &str| format!("[throng]\nlisten = [\"{address}:0\"]\n{rest}");
+    let keys = "[http_api]\nkey = \"a key of 16 bytes\"\n[client.token]\nhmac_secret_key = \"secret\"\n";
+    let file = File::new("addresses", &listening("0.0.0.0", keys));
+    let server = Throng::start_as_configured(&format!("--config {}", file.0.display()));
+    let api =
+        plain("").line("POST /api/channels HTTP/1.1").but("Host: app.example").with("Content-Length: 2\r\n\r\n{}");
+    let metrics = plain("/metrics").but("Host: app.example");
+    let asked = || (status(&server, &api), publish(&server, "/topics/t", "x"), status(&server, &metrics));
+    assert_eq!(asked(), (401, 200, 404));
+    for (rest, why) in [
+        ("", "there is no key"),
+        ("[client]\ninsecure = true\n[http_api]\nkey = \"other\"\n", "client.insecure"),
+        ("[http_api]\ninsecure = true\nkey = \"other\"\n", "http_api.insecure"),
+    ] {
+        file.reload(
+            &server,
+            &listening("127.0.0.1", rest),
+            &format!("can be reached by others, and nobody is asked who it is: {why}"),
+        );
+        assert_eq!(asked(), (401, 200, 404), "{why}");
+    }
+    let log = server.log().join("\n");
+    assert!(log.contains("ERROR not reloaded: ") && log.contains("0.0.0.0:0 can be reached"), "{log}");
+    assert!(!log.contains("INFO reloaded"), "{log}");
+    // With a key it is safe on both; where metrics are served is as where it listens.
+    file.reload(&server, &listening("127.0.0.1", &keys.replace("secret\"", "other\"")), "only a restart takes this");
+    assert_eq!(asked(), (401, 200, 404));
+}
+
+/// The file can be a pipe to which nobody writes, and a worker can be stuck: to be told to end is still to end.
+#[test]
+fn a_reload_that_does_not_end_keeps_nothing_from_ending_the_server() {
+    let pipe = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(format!("reload-pipe-{}", std::process::id()));
+    let _ = fs::remove_file(&pipe);
+    assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+    let file = File(pipe);
+    let written = std::thread::spawn({
+        let pipe = file.0.clone();
+        move || fs::write(pipe, "[shutdown]\ntimeout = \"100ms\"\n").unwrap()
+    });
+    let mut server = file.start("");
+    written.join().unwrap();
+    server.signal("HUP");
+    server.signal("TERM");
     assert!(server.exit(PATIENCE).success());
 }

@@ -495,7 +495,7 @@ def test_the_unit_lets_through_what_a_server_does(start, tmp_path):
     strace, allowed = tool("strace"), allowed_calls(tool("systemd-analyze"))
     socket_path, trace = tmp_path / "s", tmp_path / "trace"
     command = [strace, "-f", "-qq", "-o", trace, THRONG, "serve", "--listen", f"unix:{socket_path}"]
-    command += ["--listen", "127.0.0.1:0", "--drain", "0.2", "--compression", "--pin"]
+    command += ["--listen", "127.0.0.1:0", "--drain", "0.2", "--compression", "--pin", "--public-metrics", "true"]
     with open(tmp_path / "log", "w") as log:
         process = subprocess.Popen(command, stderr=log)
     log_text = lambda: (tmp_path / "log").read_text()  # noqa: E731

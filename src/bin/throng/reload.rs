@@ -1,7 +1,7 @@
 //! SIGHUP: the file is read again, and what can change does.
 
-use crate::access::Access;
-use crate::config::{Change, Settings, Snapshot, setting_of};
+use crate::access::{Access, Keys};
+use crate::config::{Change, Fault, Settings, Snapshot, setting_of};
 use crate::log::configure;
 use crate::serve::{Bare, Front, Options, Site, service};
 use std::sync::mpsc::{RecvTimeoutError, channel};
@@ -18,26 +18,50 @@ pub(crate) struct Reloader {
     /// The keys, which the services have already.
     access: Access,
     /// What the server goes by: as it was told last, but for what only a start takes.
+    running: Settings,
+    /// The same as it is shown.
     told: Snapshot,
     drain: Drain,
 }
 
 impl Reloader {
     pub(crate) fn new(options: Options, settings: &Settings, access: Access, handle: Handle<Mounted<Bare>>) -> Self {
-        Self { options, handle, access, told: Snapshot::of(settings), drain: settings.drain() }
+        let mut running = settings.clone();
+        if !running.has_subscription_tokens {
+            // Nobody fetches those.
+            running.subscription_tokens.jwks_url.clear();
+        }
+        Self { options, handle, access, running, told: Snapshot::of(settings), drain: settings.drain() }
     }
 
     /// Reads everything again, and gives the server what it can take. Says what changed, what cannot, and what is wrong: then
     /// nothing is changed. Gives how the server is drained in the end.
     pub(crate) fn reload(&mut self) -> Drain {
         match self.options.load() {
-            Ok(loaded) => self.take(&loaded.settings),
+            Ok(mut loaded) => {
+                let asked = Snapshot::of(&loaded.settings);
+                // What is safe on the addresses that the file has now need not be on those that the server has.
+                loaded.settings.keep_of(&self.running);
+                let faults = loaded.faults();
+                for fault in &faults {
+                    let why = "with what only a restart changes as it is";
+                    log::error!("not reloaded: {} ({why})", loaded.explain(fault));
+                }
+                if faults.is_empty() {
+                    self.take(asked, &loaded.settings);
+                }
+            }
             Err(faults) => faults.0.iter().for_each(|fault| log::error!("not reloaded: {fault}")),
         }
         self.drain
     }
 
-    fn take(&mut self, settings: &Settings) {
+    /// Takes these settings, which several together can be; `asked` is what the file wants of all.
+    fn take(&mut self, mut asked: Snapshot, settings: &Settings) {
+        let keys = match Keys::of(settings) {
+            Ok(keys) => keys,
+            Err(Fault { setting, what }) => return log::error!("not reloaded: `{setting}`: {what}"),
+        };
         let untaken = match self.handle.reconfigure(settings.config()) {
             Ok(untaken) => untaken,
             Err(faults) => {
@@ -47,7 +71,7 @@ impl Reloader {
                 return;
             }
         };
-        self.access.take(settings);
+        self.access.take(&keys);
         let (site, handle) = (Site::new(settings.clone(), self.access.clone()), self.handle.clone());
         let (taken, all_have) = channel();
         self.handle.update_services(move |running: &mut Centrifugo<Front>| {
@@ -64,19 +88,18 @@ impl Reloader {
         }
         configure(settings.log_level, settings.log_format);
         let untaken: Vec<_> = untaken.into_iter().map(setting_of).collect();
-        let mut told = Snapshot::of(settings);
-        let changes = self.told.changes(&told);
+        let changes = self.told.changes(&asked);
         let is_taken = |change: &&Change| change.is_live && !untaken.contains(&change.name);
         for change in changes.iter().filter(is_taken) {
             log::info!("reloaded: {change}");
         }
         for change in changes.iter().filter(|change| !is_taken(change)) {
             log::warn!("not reloaded: {change}: only a restart takes this");
-            told.keep(&change.name, &self.told);
+            asked.keep(&change.name, &self.told);
         }
         if changes.is_empty() {
             log::info!("reloaded: nothing has changed");
         }
-        (self.told, self.drain) = (told, settings.drain());
+        (self.told, self.running, self.drain) = (asked, settings.clone(), settings.drain());
     }
 }

@@ -1,6 +1,6 @@
 //! `throng serve`.
 
-use crate::access::Access;
+use crate::access::{Access, Keys};
 use crate::config::{self, Faults, Flags, Loaded, Settings};
 use crate::jwks::Source;
 use crate::preflight;
@@ -190,7 +190,7 @@ pub(crate) fn service(site: &Site, handle: Handle<Mounted<Bare>>) -> Centrifugo<
     if !tokens.is_empty() {
         service = service.tokens(tokens);
     }
-    if !subscription_tokens.is_empty() {
+    if settings.has_subscription_tokens {
         service = service.subscription_tokens(subscription_tokens);
     }
     if let Some(rate) = NonZeroU32::new(settings.command_rate) {
@@ -209,7 +209,8 @@ pub(crate) fn run(options: Options, loaded: &Loaded) -> Result<(), Box<dyn Error
     let machine = preflight::machine(settings.server.shared_descriptors);
     let preflight = preflight::lines(&machine, settings.server.connections_max);
     let access = Access::default();
-    access.take(settings);
+    let keys = Keys::of(settings).map_err(|fault| loaded.explain(&fault))?;
+    access.take(&keys);
     let sources = access.sources(settings);
     // Before there are workers, whose descriptor tables would keep what is open meanwhile.
     sources.iter().for_each(Source::fetch);
@@ -232,6 +233,9 @@ pub(crate) fn run(options: Options, loaded: &Loaded) -> Result<(), Box<dyn Error
             "throng {} listening on {address} with {workers} workers for up to {most} connections{more}",
             env!("CARGO_PKG_VERSION")
         );
+    }
+    for warning in loaded.warnings() {
+        log::warn!("{}", loaded.explain(&warning));
     }
     preflight.iter().for_each(|(level, line)| log::log!(*level, "{line}"));
     for address in admin.as_ref().map_or(&[][..], throng::Running::addresses) {

@@ -42,7 +42,7 @@ impl Command {
         match self {
             Self::Check { file, config } => {
                 let file = file.or(config).unwrap_or_default();
-                Loaded::new(Some(&file), &variables(), &Flags::default()).map_err(|mut faults| {
+                let loaded = Loaded::new(Some(&file), &variables(), &Flags::default()).map_err(|mut faults| {
                     if !faults.1 {
                         faults.0.push(
                             "mend these first, then check again: what cannot be together was not looked at".into(),
@@ -50,6 +50,9 @@ impl Command {
                     }
                     faults
                 })?;
+                for warning in loaded.warnings() {
+                    println!("warning: {}", loaded.explain(&warning));
+                }
                 println!("{}: nothing is wrong", file.display());
             }
             Self::Show { file, config, json, flags } => {

@@ -179,23 +179,48 @@ impl Settings {
 
     /// Whether metrics are served on the public port.
     pub(crate) fn serves_metrics(&self) -> bool {
-        self.public_metrics.unwrap_or_else(|| self.config().listen.iter().all(|address| address.ip().is_loopback()))
+        let config = self.config();
+        // Who comes through a Unix-domain socket comes from a proxy, and so from anywhere.
+        let is_local =
+            || config.listen_unix.is_empty() && config.listen.iter().all(|address| address.ip().is_loopback());
+        self.public_metrics.unwrap_or_else(is_local)
+    }
+
+    /// Leaves what only a start takes as a running server has it, but for what the library leaves itself.
+    pub(crate) fn keep_of(&mut self, running: &Self) {
+        (self.address, self.port, self.listen_mode) = (running.address, running.port, running.listen_mode);
+        self.listen.clone_from(&running.listen);
+        self.tokens.jwks_url.clone_from(&running.tokens.jwks_url);
+        self.subscription_tokens.jwks_url.clone_from(&running.subscription_tokens.jwks_url);
+        (self.jwks_refresh, self.admin) = (running.jwks_refresh, running.admin);
+        self.admin_key = running.admin_key.clone();
+    }
+
+    /// The keys of connection tokens, and of subscription tokens that have their own. None: there are none.
+    pub(crate) fn token_keys(&self) -> [Result<TokenKeys, Fault>; 2] {
+        let keys = |tokens: &Tokens, theirs: &str, ours: &str| {
+            let keys = tokens.keys().map_err(|(setting, what)| {
+                let prefix = if matches!(setting, "ed25519_public_key" | "jwks_file") { ours } else { theirs };
+                Fault { setting: format!("{prefix}{setting}"), what }
+            })?;
+            Ok(keys.unwrap_or_else(TokenKeys::none))
+        };
+        let own = || keys(&self.subscription_tokens, "client.subscription_token.", "throng.subscription_token_");
+        let subscription = if self.has_subscription_tokens { own() } else { Ok(TokenKeys::none()) };
+        [keys(&self.tokens, "client.token.", "throng.token_"), subscription]
     }
 
     /// What cannot be together, beside what the library says of its own settings.
     fn conflicts(&self, faults: &mut Vec<Fault>) {
+        faults.extend(self.token_keys().into_iter().filter_map(Result::err));
         let mut fault = |setting: &str, what: String| faults.push(Fault { setting: setting.to_owned(), what });
         if self.has_subscription_tokens && !self.subscription_tokens.has_key() {
             let what = "subscription tokens are to have keys of their own, and there is none: set client.subscription_token.hmac_secret_key too, or another of its keys";
             fault("client.subscription_token.enabled", what.to_owned());
         }
-        let kinds = [("client.token.", "throng.token_", &self.tokens)];
-        let own = ("client.subscription_token.", "throng.subscription_token_", &self.subscription_tokens);
-        for (theirs, ours, tokens) in kinds.into_iter().chain(self.has_subscription_tokens.then_some(own)) {
-            if let Err((setting, what)) = tokens.keys() {
-                let prefix = if matches!(setting, "ed25519_public_key" | "jwks_file") { ours } else { theirs };
-                fault(&format!("{prefix}{setting}"), what);
-            }
+        if self.client_pong_timeout >= self.client_ping_interval {
+            let what = "a client must answer a ping before the next one: less than client.ping_interval, please";
+            fault("client.pong_timeout", what.to_owned());
         }
         self.access_conflicts(&mut fault);
         if self.admin.is_some_and(|address| !address.ip().is_loopback()) && self.admin_key.is_empty() {
@@ -221,13 +246,13 @@ impl Settings {
         {
             let is_listed = self.listen.iter().any(|listen| matches!(listen, Listen::Address(own) if own == address));
             let setting = if is_listed { LISTEN } else { ADDRESS };
-            let why = match (self.insecure, self.api_insecure) {
-                (true, _) => "client.insecure looks at no token",
-                (_, true) => "http_api.insecure takes everybody for the application",
-                _ => "there is no key for tokens (client.token) nor for the API (http_api.key)",
+            let (why, instead) = match (self.insecure, self.api_insecure) {
+                (true, _) => ("client.insecure looks at no token", "Switch client.insecure off"),
+                (_, true) => ("http_api.insecure takes everybody for the application", "Switch http_api.insecure off"),
+                _ => ("there is no key for tokens (client.token) nor for the API (http_api.key)", "Set one"),
             };
             let what = format!(
-                "{address} can be reached by others, and nobody is asked who it is: {why}. Set that, listen on 127.0.0.1, or say with --open (throng.open) that everybody may come in"
+                "{address} can be reached by others, and nobody is asked who it is: {why}. {instead}, listen on 127.0.0.1, or say with --open (throng.open) that everybody may come in"
             );
             fault(setting, what);
         }
@@ -251,7 +276,32 @@ impl Settings {
     }
 }
 
+/// Secrets and keys with fewer bytes than these can be guessed, or tried out. RFC 7518, section 3.2: at least as many as the
+/// hash has.
+const SECRET_BYTES: usize = 32;
+const API_KEY_BYTES: usize = 16;
+
 impl Loaded {
+    /// What can be, and should not.
+    pub(crate) fn warnings(&self) -> Vec<Fault> {
+        let Settings { tokens, subscription_tokens, api_key, previous_api_key, admin_key, .. } = &self.settings;
+        let short = [
+            ("client.token.hmac_secret_key", &tokens.secret, SECRET_BYTES),
+            ("client.token.hmac_previous_secret_key", &tokens.previous, SECRET_BYTES),
+            ("client.subscription_token.hmac_secret_key", &subscription_tokens.secret, SECRET_BYTES),
+            ("client.subscription_token.hmac_previous_secret_key", &subscription_tokens.previous, SECRET_BYTES),
+            ("http_api.key", api_key, API_KEY_BYTES),
+            ("throng.previous_api_key", previous_api_key, API_KEY_BYTES),
+            ("throng.admin_key", admin_key, API_KEY_BYTES),
+        ];
+        let short = short.into_iter().filter(|(_, secret, least)| !secret.is_empty() && secret.len() < *least);
+        let warning = |(setting, secret, least): (&str, &Secret, usize)| {
+            let what = format!("{} bytes can be guessed: take at least {least} random ones", secret.len());
+            Fault { setting: setting.to_owned(), what }
+        };
+        short.map(warning).collect()
+    }
+
     /// Everything that cannot be, each with its setting.
     pub(crate) fn faults(&self) -> Vec<Fault> {
         let mut faults = Vec::new();
@@ -291,7 +341,13 @@ impl Tokens {
     /// Which setting is wrong, by its last name, and why.
     pub(crate) fn keys(&self) -> Result<Option<TokenKeys>, (&'static str, String)> {
         if !self.has_key() {
-            return Ok(None);
+            // Whoever took the key away meant to close something, and would have opened it.
+            return if self.previous.is_empty() {
+                Ok(None)
+            } else {
+                let what = "the secret before needs one after it: set hmac_secret_key too, or another key";
+                Err(("hmac_previous_secret_key", what.to_owned()))
+            };
         }
         let mut keys = TokenKeys::none();
         if !self.secret.is_empty() {

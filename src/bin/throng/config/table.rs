@@ -346,7 +346,7 @@ pub(crate) const SETTINGS: &[Setting<Settings>] = &[
         .file("admin-key-file").restart(),
     row("throng.public_metrics", |s| &mut s.public_metrics,
         "Serve /metrics on the public port, too, for everybody who reaches it. They hold no names and no secrets, but say how busy the server is.")
-        .flag("public-metrics", "BOOL").unset("only where all addresses are loopback", "true"),
+        .flag("public-metrics", "BOOL").unset("only where all addresses are loopback, and none a Unix-domain socket", "true"),
     server!("throng.workers", workers,
         "Threads, each with its own event loop and, unless throng.shared_fds, its own descriptor table. More than cores are for more connections than the tables of fewer hold, and slow each other down.")
         .flag("workers", "N").unset("one per core, more where client.connection_limit needs them", "2").restart(),
