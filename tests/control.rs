@@ -520,6 +520,43 @@ fn throng_tap_prints_a_line_a_frame_and_says_why_it_cannot() {
     peer.echo("still here");
 }
 
+/// Its topic has no presence: nobody but the worker knows whose they are.
+#[test]
+fn a_bare_client_with_a_token_is_found_and_disconnected_by_its_user() {
+    let rules = "[[channel.namespaces]]\nname = \"users\"\nallow_subscribe_for_client = true\n";
+    let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join("control-bare.toml");
+    std::fs::write(&path, format!("[client.token]\nhmac_secret_key = \"secret\"\n{rules}")).expect("it is written");
+    let (server, admin) = start(&format!("--workers 2 --config {}", path.display()));
+    let token = |user: &str| {
+        let key = EncodingKey::from_secret(b"secret");
+        jsonwebtoken::encode(&Header::default(), &json!({"sub": user}), &key).expect("a token")
+    };
+    let bare = |head: support::Head, user: &str, status: u16| {
+        let mut peer = server.connect();
+        peer.send(
+            head.without("Host").with("Host: localhost").with(format!("Authorization: Bearer {}", token(user))).bytes(),
+        );
+        assert_eq!(peer.head().status, status);
+        peer
+    };
+    let websocket = || upgrade().line("GET /topics/users:a HTTP/1.1");
+    let mut mary = bare(websocket(), "mary", 101);
+    let mut stream = bare(plain("/topics/users:a").with("Accept: text/event-stream"), "mary", 200);
+    let mut john = bare(websocket(), "john", 101);
+    let list = get(admin, "/connections?user=mary");
+    assert_eq!((&list["matched"], &list["connections"][1]["user"]), (&json!(2), &json!("mary")), "{list}");
+    assert_eq!(delete(admin, "/connections?user=mary").1["disconnected"], 2);
+    assert_eq!(mary.expect_close(1008), "disconnected by an operator");
+    mary.send(close(1008, "").bytes());
+    stream.rest();
+    eventually("both are among the closes", PATIENCE, || {
+        let list = get(admin, "/closes?user=mary&reason=operator");
+        list["closes"].as_array().is_some_and(|closes| closes.len() == 2)
+    });
+    john.send(close(4000, "").bytes());
+    john.expect_close(4000);
+}
+
 #[test]
 fn one_tap_too_many_ends_the_oldest_and_it_says_why() {
     let (server, admin) = start("--workers 2");

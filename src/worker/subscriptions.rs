@@ -234,7 +234,8 @@ impl<S: Service, K: Kernel> Worker<S, K> {
 
     /// The home is told that somebody is gone of whom others know.
     fn member_left(&mut self, name: TopicName, member: Arc<Author>) {
-        if !planted(Bug::MemberKept) {
+        // Who has no name is not at the home: it is only known here whose it is.
+        if !member.client.is_empty() && !planted(Bug::MemberKept) {
             self.mail_home(name, |name| TopicMail::Left { name, member });
         }
     }

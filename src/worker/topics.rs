@@ -138,7 +138,10 @@ impl<S: Service, K: Kernel> Worker<S, K> {
         if let Question::Read(read) = &mut question
             && matches!(ask.reply, Reply::Open(_) | Reply::Stream)
         {
-            let user = read.member.take().map_or_else(Box::default, |member| member.user.clone());
+            let known = read.member.take();
+            let user = known.as_ref().map_or_else(Box::default, |member| member.user.clone());
+            // Whose it is the worker remembers for those who ask for a user's connections; the home is told of nobody.
+            ask.member = known.filter(|member| !member.user.is_empty());
             if rules.presence || rules.join_leave {
                 // A bare client has no name but what it is given here.
                 let client = format!("{:016x}{:016x}", self.rng.next(), self.rng.next()).into();
