@@ -101,14 +101,14 @@ def resident_bytes(server: Throng) -> int:
 def test_slow_requests_are_ended_in_time(start, mode, refused):
     server = start("--head-timeout", str(HEAD_TIMEOUT_S))
     slowhttptest(server, *mode, "-i", "1", "-u", server.topic("t"))
-    told = request(server.address, b"GET /metrics HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n").decode()
+    told = request(server.address, b"GET /metrics HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").decode()
     assert f'throng_refused_total{{reason="{refused}"}} {CROWD}\n' in told
     eventually("nobody is left", lambda: server.metric("throng_connections") <= 1)
 
 
 def test_slow_readers_are_reset_in_time(start):
     server = start("--write-timeout", str(WRITE_TIMEOUT_S), "--history-size", "20")
-    head = b"POST /topics/big HTTP/1.1\r\nHost: a\r\nConnection: close\r\nContent-Length: 60000\r\n\r\n"
+    head = b"POST /topics/big HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Length: 60000\r\n\r\n"
     for _ in range(2):
         assert b" 200 " in request(server.address, head + b"x" * 60000)
     # Windows of 512 to 1,024 bytes, of which 32 are read every 5 s; 120 KB are asked for three times on each connection.
@@ -151,15 +151,15 @@ def guarded(request, start, tmp_path):
 
 
 UPGRADE = {
-    "Host": "a",
+    "Host": "localhost",
     "Upgrade": "websocket",
     "Connection": "Upgrade",
     "Sec-WebSocket-Version": "13",
     "Sec-WebSocket-Key": "dGhlIHNhbXBsZSBub25jZQ==",
 }
 SECRET = (
-    b"GET /topics/secret HTTP/1.1\r\nHost: a\r\n\r\n"
-    b"POST /topics/secret HTTP/1.1\r\nHost: a\r\nContent-Length: 6\r\n\r\nforged"
+    b"GET /topics/secret HTTP/1.1\r\nHost: localhost\r\n\r\n"
+    b"POST /topics/secret HTTP/1.1\r\nHost: localhost\r\nContent-Length: 6\r\n\r\nforged"
 )
 
 
@@ -180,7 +180,7 @@ def test_no_failed_upgrade_opens_a_way_past_the_proxy(guarded, change, status):
     server, address = guarded
     published = request(
         server.address,
-        b"POST /topics/secret HTTP/1.1\r\nHost: a\r\nConnection: close\r\nContent-Length: 10\r\n\r\nwell kept!",
+        b"POST /topics/secret HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Length: 10\r\n\r\nwell kept!",
     )
     assert b" 200 " in published.splitlines()[0]
     assert b"403 Forbidden" in request(address, SECRET.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n", 1))
@@ -200,5 +200,5 @@ def test_no_failed_upgrade_opens_a_way_past_the_proxy(guarded, change, status):
     for answer in (answer, request(address, head.encode() + SECRET)):
         assert answer.startswith(f"HTTP/1.1 {status} ".encode()), answer[:200]
         assert b"well kept!" not in answer
-    kept = request(server.address, b"GET /topics/secret HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
+    kept = request(server.address, b"GET /topics/secret HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
     assert b"well kept!" in kept and b"forged" not in kept

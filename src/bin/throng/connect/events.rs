@@ -32,6 +32,7 @@ pub(super) fn run(plan: &mut Plan, stage: &mut Stage) -> Result<End, Failed> {
         escaped(&answer.url.path),
         words::duration(answer.took)
     );
+    stage.interrupts.set_open(true); // before it is said: whoever reads that may interrupt at once
     stage.show.note(&opened);
     let mut body =
         BodyReader::new(answer.status, answer.fields()).map_err(|fault| Failed::lasting(fault.to_string()))?;

@@ -102,6 +102,7 @@ fn open(plan: &Plan, stage: &mut Stage) -> Result<(Answer, Option<Agreed>), Fail
     if let Some(cursor) = answer.field("Throng-Cursor") {
         said.push_str(&format!(", cursor {}", escaped(cursor)));
     }
+    stage.interrupts.set_open(true); // before it is said: whoever reads that may interrupt at once
     stage.show.note(&said);
     Ok((answer, agreed))
 }
