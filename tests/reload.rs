@@ -215,6 +215,9 @@ fn a_file_with_errors_changes_nothing_and_says_so_line_by_line() {
     eventually("it says that there is no file", PATIENCE, || {
         server.log().iter().any(|line| line.contains(&format!("not reloaded: {name}: ")))
     });
+    eventually("and that nothing has changed", PATIENCE, || {
+        server.log().last().is_some_and(|line| line.contains("not reloaded: the settings before stay"))
+    });
     assert_eq!(from("https://old.example"), 101);
 }
 

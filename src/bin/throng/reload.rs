@@ -11,6 +11,9 @@ use throng::{Centrifugo, Drain, Handle, Mounted};
 /// How long workers may take for new settings until that is worth a line.
 const WORKERS_PATIENCE: Duration = Duration::from_secs(10);
 
+/// What is said behind the faults.
+const BEFORE_STAY: &str = "not reloaded: the settings before stay";
+
 /// What a reload needs.
 pub(crate) struct Reloader {
     options: Options,
@@ -49,9 +52,14 @@ impl Reloader {
                 }
                 if faults.is_empty() {
                     self.take(asked, &loaded.settings);
+                } else {
+                    log::error!("{BEFORE_STAY}");
                 }
             }
-            Err(faults) => faults.0.iter().for_each(|fault| log::error!("not reloaded: {fault}")),
+            Err(faults) => {
+                faults.0.iter().for_each(|fault| log::error!("not reloaded: {fault}"));
+                log::error!("{BEFORE_STAY}");
+            }
         }
         self.drain
     }
