@@ -101,7 +101,8 @@ pub use http::{Head, Response};
 pub use json::JsonError;
 pub use server::{Gone, Handle, Publisher, Running, Seat, Server, StartError};
 pub use service::{
-    Accept, Answer, Close, ConnId, Connection, Decision, Frames, Message, Request, SendError, Service, Token, TopicUrl,
+    Accept, Answer, Close, ConnId, Connection, Decision, Frames, Message, Request, SendError, Service, Stranger, Token,
+    TopicUrl, Writer,
 };
 #[doc(hidden)]
 pub use service::{Answered, Begun, Emulated, Started, Told};

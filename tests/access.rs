@@ -598,8 +598,8 @@ fn a_server_that_asks_or_is_open_answers_to_any_name() {
     let host = || plain("/topics/t").but("Host: app.example").with("Connection: close");
     let open = Throng::start("--open");
     assert_eq!(ask(&open, host()).status, 200);
-    for (name, text) in [("asks-api", "[http_api]\nkey = \"k\""), ("asks-token", HMAC)] {
-        assert_eq!(ask(&start(name, text), host()).status, 200, "{name}");
+    for (name, text, status) in [("asks-api", "[http_api]\nkey = \"k\"", 200), ("asks-token", HMAC, 403)] {
+        assert_eq!(ask(&start(name, text), host()).status, status, "{name}");
     }
     for (name, text) in [
         ("insecure", "[client]\ninsecure = true\n[client.token]\nhmac_secret_key = \"s\""),
@@ -608,6 +608,51 @@ fn a_server_that_asks_or_is_open_answers_to_any_name() {
     ] {
         assert_eq!(ask(&start(name, text), host()).status, 421, "{name}");
     }
+}
+
+#[test]
+fn where_there_are_keys_and_no_rules_only_who_shows_one_publishes() {
+    let key = "[http_api]\nkey = \"k\"\n";
+    let everybody = "[client]\nallow_anonymous_connect_without_token = true\n";
+    let user = format!("Authorization: Bearer {}", user());
+    let post = || plain("").line("POST /topics/t HTTP/1.1").with("Content-Length: 0");
+    let get = || plain("/topics/t").with("Connection: close");
+    let socket = || websocket("/topics/t");
+    // Of nobody: a POST, a poll, a WebSocket. Of a user: the same. Of the application: the POST.
+    for (name, text, flags, expected) in [
+        ("strangers-none", String::new(), "", [200, 200, 101, 200, 200, 101, 401]),
+        ("strangers-key", key.to_owned(), "", [403, 200, 101, 403, 200, 101, 200]),
+        ("strangers-key-all", key.to_owned(), "--client-publish", [200, 200, 101, 200, 200, 101, 200]),
+        ("strangers-token", HMAC.to_owned(), "", [403, 403, 403, 200, 200, 101, 401]),
+        ("strangers-both", format!("{key}{HMAC}"), "", [403, 403, 403, 200, 200, 101, 200]),
+        ("strangers-read", format!("{key}{everybody}{HMAC}"), "", [403, 200, 101, 200, 200, 101, 200]),
+        ("strangers-all", format!("{everybody}{HMAC}"), "--client-publish", [200, 200, 101, 200, 200, 101, 401]),
+    ] {
+        let server = Throng::start(&format!("--config {} {flags}", file(name, &text).display()));
+        let status = |head: support::Head| ask_upgrade(&server, head).status;
+        let nobodys = [post(), get(), socket()].map(status);
+        let users = [post(), get(), socket()].map(|head| status(head.with(&user)));
+        let applications = status(post().with("X-API-Key: k"));
+        assert_eq!([&nobodys[..], &users, &[applications]].concat(), expected, "{name}");
+    }
+    let server = start("strangers-said", HMAC);
+    for head in [post(), get()] {
+        let said = ask(&server, head).problem()["detail"].clone();
+        assert!(said.starts_with("no token was sent: send `Authorization: Bearer TOKEN`, or"), "{said}");
+    }
+    let server = start("strangers-key-said", key);
+    assert!(ask(&server, post()).problem()["detail"].contains("X-API-Key: KEY"));
+}
+
+#[test]
+fn who_sends_no_token_where_one_would_do_is_told_so() {
+    let server = start("told", &format!("{HMAC}{RULES}"));
+    let detail = |path: &str| ask(&server, plain(path).with("Connection: close")).problem()["detail"].clone();
+    let said = detail("/topics/users:a");
+    assert!(said.starts_with("no token was sent: send `Authorization: Bearer TOKEN`, or"), "{said}");
+    assert!(said.contains("allow_subscribe_for_anonymous"), "{said}");
+    let said = detail("/topics/closed:a");
+    assert!(!said.contains("no token was sent"), "a token would not do: {said}");
 }
 
 #[test]

@@ -288,3 +288,41 @@ fn a_reload_that_does_not_end_keeps_nothing_from_ending_the_server() {
     server.signal("TERM");
     assert!(server.exit(PATIENCE).success());
 }
+
+/// A WebSocket was let in as a writer, or not: that is asked again for each message.
+#[test]
+fn what_a_websocket_sends_is_published_by_the_rules_that_hold_then() {
+    let text = |may: bool, insecure: bool| {
+        format!(
+            "[client]\ninsecure = {insecure}\n[[channel.namespaces]]\nname = \"news\"\nallow_subscribe_for_client = true\n\
+             allow_subscribe_for_anonymous = true\nallow_publish_for_client = {may}\nallow_publish_for_anonymous = {may}\n"
+        )
+    };
+    let file = File::new("writers", &text(true, false));
+    let server = file.start("");
+    let open = || {
+        let mut peer = server.connect();
+        peer.send(upgrade().line("GET /topics/news:1 HTTP/1.1").bytes());
+        assert_eq!(peer.head().status, 101);
+        peer
+    };
+    let publishes = |peer: &mut Raw| {
+        peer.send(frame(1, "mine").bytes());
+        peer.expect(1, "mine");
+    };
+    let mut writer = open();
+    publishes(&mut writer);
+    file.reload(&server, &text(false, false), "reloaded: channel.namespaces.news.allow_publish_for_client: ");
+    writer.send(frame(1, "still mine").bytes());
+    assert!(writer.expect_close(1008).contains("POST"));
+    let mut reader = open();
+    file.reload(&server, &text(true, false), "reloaded: channel.namespaces.news.allow_publish_for_client: ");
+    publishes(&mut reader);
+    drop(reader);
+    file.reload(&server, &text(false, true), "reloaded: client.insecure: ");
+    let mut unasked = open();
+    publishes(&mut unasked);
+    file.reload(&server, &text(false, false), "reloaded: client.insecure: ");
+    unasked.send(frame(1, "still mine").bytes());
+    unasked.expect_close(1008);
+}

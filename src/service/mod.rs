@@ -43,7 +43,7 @@ pub use centrifugo::{Centrifugo, Mounted};
 pub use rpc::{Caller, Rpc, RpcAnswer, RpcError, RpcToken};
 
 pub(crate) use errand::{Errand, Filter, Finish, Found, Task};
-pub use topic::{Answer, Frames, TopicUrl};
+pub use topic::{Answer, Frames, Stranger, TopicUrl, Writer};
 pub(crate) use topic::{AnswerKind, AnsweredKind, Join, Question, Reply, TopicRequest, Wish};
 #[doc(hidden)]
 pub use topic::{Answered, Started};
@@ -490,6 +490,11 @@ impl<S> Connection<'_, S> {
     pub fn close(&mut self, code: u16, reason: &str) {
         let code = if crate::ws::close_code_may_be_sent(code) { code } else { End::Panic.code() };
         self.io.close(code, reason);
+    }
+
+    /// Whether this one may publish to the topic as the rules are now: others than when it came, after a reload.
+    pub fn may_publish(&self, topic: &TopicName, writer: Writer) -> bool {
+        writer.may_publish(&self.rules.topics, topic.as_str())
     }
 
     /// Publishes a message, to all subscribers of the topic on all workers: in the order of its publications, and beside

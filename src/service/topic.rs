@@ -3,7 +3,7 @@
 #[cfg(feature = "centrifugo")]
 use super::Bearer;
 use super::{Accept, Decision, Errand, Parcel, Request};
-use crate::config::{Denied, Right};
+use crate::config::{Denied, Right, RuleSet};
 use crate::error::Refused;
 use crate::http::{Field, Response, cross_origin, first, has_token, prefer_wait, wants_events};
 use crate::limits::{IDEMPOTENCY_KEY_BYTES_MAX, WAIT_S_MAX};
@@ -222,11 +222,53 @@ pub struct TopicUrl {
     who: Who,
 }
 
+/// A client that does not show who it is, where others do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stranger {
+    /// The application shows its key; clients have nothing to show.
+    Keyless,
+    /// Clients have tokens, and this one shows none.
+    Tokenless {
+        /// It may read all the same where nothing is ruled.
+        reads: bool,
+    },
+}
+
+/// Whose messages on a WebSocket are to be published: as much of it as the rules of topics ask for, in a byte that a
+/// connection's state has room for ([`TopicUrl::writer`], [`Connection::may_publish`](super::Connection::may_publish)).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Writer {
+    /// The application's own server.
+    Application,
+    /// A client with a name.
+    User,
+    /// A client without one.
+    Anonymous,
+    /// A client whose token allows it, whatever the rules say.
+    Allowed,
+}
+
+impl Writer {
+    /// Whether it may publish as the rules are now. It subscribes to the topic.
+    pub(super) fn may_publish(self, rules: &RuleSet, topic: &str) -> bool {
+        match self {
+            Self::Application | Self::Allowed => rules.of(topic).is_some(),
+            // Whose name it is, is nothing to the rules.
+            Self::User => rules.may(Right::Publish, topic, SOMEBODY, true).is_ok(),
+            Self::Anonymous => rules.may(Right::Publish, topic, "", true).is_ok(),
+        }
+    }
+}
+
+/// A user, where any will do.
+const SOMEBODY: &str = "-";
+
 /// Who asks.
 #[derive(Clone, Debug)]
 enum Who {
     /// A client; the empty user is anonymous.
     User(Box<str>),
+    Stranger(Stranger),
     /// A client with a token.
     #[cfg(feature = "centrifugo")]
     Bearer(Box<Bearer>),
@@ -240,7 +282,7 @@ impl Who {
             Self::User(user) => user,
             #[cfg(feature = "centrifugo")]
             Self::Bearer(bearer) => bearer.user(),
-            Self::Application => "",
+            Self::Application | Self::Stranger(_) => "",
         }
     }
 
@@ -303,6 +345,15 @@ impl TopicUrl {
         self
     }
 
+    /// Says who asks: somebody who does not show who it is, where others do. Under rules that is an anonymous client. Where
+    /// nothing is ruled ([`RuleSet::open`](crate::RuleSet::open)) it publishes only if everybody may
+    /// ([`Server::client_publish`](crate::Server::client_publish)), and reads as [`Stranger`] says.
+    #[must_use]
+    pub fn by_stranger(mut self, stranger: Stranger) -> Self {
+        self.who = Who::Stranger(stranger);
+        self
+    }
+
     /// Says that the application's own server asks, which may do everything.
     #[must_use]
     pub fn by_application(mut self) -> Self {
@@ -313,12 +364,18 @@ impl TopicUrl {
     /// Whether the client may publish by what it sends on a WebSocket that subscribes to the topic
     /// ([`TopicRules::allow_publish`](crate::TopicRules::allow_publish)).
     pub fn may_publish(&self, request: &Request<'_>) -> bool {
+        self.writer(request).may_publish(&request.rules.topics, self.name.as_str())
+    }
+
+    /// As whom the client publishes by what it sends on a WebSocket, if it may.
+    pub fn writer(&self, request: &Request<'_>) -> Writer {
         let (right, name) = (Right::Publish, self.name.as_str());
         match &self.who {
-            Who::Application => true,
+            Who::Application => Writer::Application,
             who => match request.rules.topics.may(right, name, who.user(), true) {
-                Ok(()) => true,
-                Err(denied) => who.is_allowed(denied, right, name),
+                Err(denied) if who.is_allowed(denied, right, name) => Writer::Allowed,
+                _ if who.user().is_empty() => Writer::Anonymous,
+                _ => Writer::User,
             },
         }
     }
@@ -334,9 +391,14 @@ impl TopicUrl {
             let allowed = match (&self.who, right) {
                 (Who::Application, _) if rules.of(name).is_some() => Ok(()),
                 (Who::Application, _) => Err(Denied::UnknownNamespace),
+                (Who::Stranger(Stranger::Tokenless { reads: false }), _)
+                    if rules.is_open() && right != Right::Publish =>
+                {
+                    Err(Denied::Right(right))
+                }
                 (who, Right::Subscribe) => rules.may_subscribe(name, who.user()),
-                // Without rules, whoever reaches the server is its application.
-                (_, Right::Publish) if rules.is_open() => Ok(()),
+                // Without rules, whoever reaches the server is its application, unless that is asked who it is.
+                (who, Right::Publish) if rules.is_open() && !matches!(who, Who::Stranger(_)) => Ok(()),
                 (who, Right::History) => rules.may(right, name, who.user(), true),
                 (who, _) => rules.may(right, name, who.user(), false),
             };
@@ -344,10 +406,39 @@ impl TopicUrl {
                 Ok(()) => {}
                 Err(denied) if self.who.is_allowed(denied, right, name) => {}
                 Err(denied @ Denied::UnknownNamespace) => return Err(refusal(Refused::UnknownNamespace, denied)),
-                Err(denied) => return Err(refusal(Refused::Forbidden, denied)),
+                Err(denied) => return Err(refusal(Refused::Forbidden, self.explain(rules, denied))),
             }
         }
         Ok(())
+    }
+
+    /// Why it may not, and what would help.
+    fn explain(&self, rules: &RuleSet, denied: Denied) -> String {
+        const SEND: &str = "no token was sent: send `Authorization: Bearer TOKEN`, or from a page's WebSocket the subprotocols `throng, bearer.TOKEN`";
+        let Who::Stranger(stranger) = &self.who else { return denied.to_string() };
+        let is_open = rules.is_open();
+        match (stranger, denied) {
+            (_, Denied::Right(Right::Publish)) if is_open => {
+                let key = "the application sends its API key (`X-API-Key: KEY`), and with --client-publish everybody may publish";
+                if *stranger == Stranger::Keyless {
+                    format!("to publish here, {key}")
+                } else {
+                    format!("{SEND}; {key}")
+                }
+            }
+            (Stranger::Tokenless { .. }, Denied::Right(_)) if is_open => {
+                format!("{SEND}; with --allow-anonymous everybody may read")
+            }
+            (Stranger::Tokenless { .. }, Denied::Right(right)) => {
+                let name = self.name.as_str();
+                match rules.may(right, name, SOMEBODY, right == Right::History) {
+                    Ok(()) => format!("{SEND}; {denied}"),
+                    Err(_) => denied.to_string(),
+                }
+            }
+            (Stranger::Tokenless { .. }, Denied::Limited) => format!("{SEND}; {denied}"),
+            _ => denied.to_string(),
+        }
     }
 
     /// As whom a client subscribes; its id comes later. Most are nobody in particular.

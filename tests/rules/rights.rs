@@ -216,7 +216,10 @@ fn without_rules_everything_is_allowed_but_client_publishing_and_what_is_private
         "[client.token]\nhmac_secret_key = \"secret\"\n[client]\nallow_anonymous_connect_without_token = true",
     );
     for way in WAYS.into_iter().filter(|way| !matches!(way, Way::Presence)) {
-        assert!(way.status(&server, "any:thing#1", Anonymous) < 400, "{way:?}");
+        assert!(way.status(&server, "any:thing#1", User("42")) < 400, "{way:?}");
+        // Where there are tokens, nobody publishes without one.
+        let is_post = matches!(way, Way::Post);
+        assert_eq!(way.status(&server, "any:thing#1", Anonymous) == 403, is_post, "{way:?}");
     }
     assert_eq!(Way::Presence.status(&server, "any:thing", Anonymous), 404, "nobody is counted");
     let (mut peer, _) = Way::WebSocket("").ask(&server, "t", Anonymous);

@@ -11,13 +11,15 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use throng::{
     Accept, Answer, ApiKey, Centrifugo, Connection, Control, Decision, Handle, Message, Mounted, Request, Response,
-    Server, Service, TokenKeys, TopicUrl,
+    Server, Service, Stranger, TokenKeys, TopicUrl, Writer,
 };
 
 const MORE: &str = "\
 /connection/websocket takes the clients of Centrifugo's SDKs; their channels are topics. Without
 a WebSocket they come to /connection/http_stream or /connection/sse, and what they send to /emulation.
 POST /api/METHOD is Centrifugo's server API, with --api-key-file or http_api.key.
+Where there is a key, for the API or for tokens, POST to a topic takes the API key or a token, or --client-publish; where there
+are tokens, to read takes one, too, or --allow-anonymous. Channels' rules (channel.* in the file) say more.
 /topics/NAME is a topic: POST publishes to it; a WebSocket, an EventSource, a long poll (?wait=30) and a poll read it, each
 from ?since=CURSOR where it left off. GET /healthz answers `ok`, GET /readyz too until the server is told
 to end, GET /metrics Prometheus's text format. Any other path is a
@@ -61,6 +63,10 @@ pub(crate) struct Front {
     tokens: TokenKeys,
     /// They are not looked at, and every client may do everything.
     insecure: bool,
+    /// Clients without a token may read where nothing is ruled.
+    anonymous: bool,
+    /// The application shows its key.
+    asks_application: bool,
     handle: Handle<Mounted<Bare>>,
 }
 
@@ -69,10 +75,10 @@ pub(crate) struct Front {
 pub(crate) enum Bare {
     /// It has no topic.
     Loose,
-    /// It subscribes to a topic.
-    Reader,
-    /// What it sends is published, too.
-    Writer,
+    /// It subscribes to a topic. What it sends is published, if this one may.
+    By(Writer),
+    /// The same. It came when everybody might do everything.
+    Unasked,
 }
 
 impl Front {
@@ -84,10 +90,11 @@ impl Front {
                 Err(Response::refuse(401, "this is not the server's API key").header("WWW-Authenticate", "apikey"))
             }
             None if self.insecure => Ok(topic.by_application()),
+            None if self.tokens.is_empty() && self.asks_application => Ok(topic.by_stranger(Stranger::Keyless)),
             None if self.tokens.is_empty() => Ok(topic),
             None => match self.tokens.bearer_of(request) {
                 Some(bearer) => Ok(topic.by_bearer(bearer?)),
-                None => Ok(topic),
+                None => Ok(topic.by_stranger(Stranger::Tokenless { reads: self.anonymous })),
             },
         }))
     }
@@ -99,7 +106,10 @@ impl Service for Front {
     fn open(&mut self, request: &Request<'_>) -> Decision<Bare> {
         match self.topic(request) {
             Some(Ok(topic)) => {
-                let state = if topic.may_publish(request) { Bare::Writer } else { Bare::Reader };
+                let state = match topic.writer(request) {
+                    Writer::Application if self.insecure => Bare::Unasked,
+                    writer => Bare::By(writer),
+                };
                 topic.open(request, Accept::new(state))
             }
             Some(Err(refusal)) => refusal.into(),
@@ -108,16 +118,22 @@ impl Service for Front {
     }
 
     fn message(&mut self, connection: &mut Connection<'_, Bare>, message: Message<'_>) {
-        match *connection.state() {
-            Bare::Writer => {
-                if let Some(topic) = connection.topic().cloned() {
-                    connection.publish(&topic, message);
-                }
-            }
-            Bare::Reader => connection.close(1008, "clients may not publish here: POST to the topic's URL"),
+        let writer = match *connection.state() {
+            Bare::By(writer) => writer,
+            Bare::Unasked if self.insecure => Writer::Application,
+            Bare::Unasked => Writer::Anonymous,
             // An echo always fits: reading pauses long before the queue is full.
-            Bare::Loose if self.echo => drop(connection.send(message)),
-            Bare::Loose => {}
+            Bare::Loose => {
+                let _ = self.echo.then(|| connection.send(message));
+                return;
+            }
+        };
+        let Some(topic) = connection.topic().cloned() else { return };
+        // Asked for each message: a reload may have changed the rules.
+        if connection.may_publish(&topic, writer) {
+            connection.publish(&topic, message);
+        } else {
+            connection.close(1008, "clients may not publish here: POST to the topic's URL");
         }
     }
 
@@ -174,6 +190,8 @@ pub(crate) fn service(site: &Site, handle: Handle<Mounted<Bare>>) -> Centrifugo<
         api_key: api_key.clone(),
         tokens: tokens.clone(),
         insecure: settings.insecure,
+        anonymous: settings.anonymous,
+        asks_application: settings.asks_application(),
         handle,
     };
     let mut service = Centrifugo::new(front)

@@ -173,8 +173,12 @@ impl Settings {
 
     /// Whether anybody is asked who it is.
     fn asks(&self) -> bool {
-        let has_key = self.tokens.has_key() || !self.api_key.is_empty() || !self.previous_api_key.is_empty();
-        has_key && !self.insecure && !self.api_insecure
+        (self.tokens.has_key() || self.asks_application()) && !self.insecure && !self.api_insecure
+    }
+
+    /// Whether the application has to show its key.
+    pub(crate) fn asks_application(&self) -> bool {
+        !(self.api_key.is_empty() && self.previous_api_key.is_empty() || self.api_insecure)
     }
 
     /// Whether metrics are served on the public port.

@@ -212,7 +212,7 @@ pub(crate) const SETTINGS: &[Setting<Settings>] = &[
         "Most connections of all kinds at a time; the next one gets a 503. Each has 64 bytes reserved, and costs about 4 KB of the kernel's memory when it is there. More than the descriptor tables hold raises throng.workers.")
         .flag("max-connections", "N").zero_is("what the descriptor tables hold", "1000000").restart(),
     row("client.allow_anonymous_connect_without_token", |s| &mut s.anonymous,
-        "Let clients of the protocol connect without a token, where there is a secret for tokens; without one nobody needs a token.")
+        "Let clients connect without a token, where there is a key for tokens, and read at topics' URLs where channels have no rules; without such a key nobody needs a token.")
         .switch("allow-anonymous"),
     row("client.insecure", |s| &mut s.insecure,
         "Look at no tokens, and let every client do everything, at topics' URLs too. For development."),
@@ -272,7 +272,7 @@ pub(crate) const SETTINGS: &[Setting<Settings>] = &[
         "What the users stand behind that a channel is for."),
     row("channel.user_separator", |s| &mut s.server.topics.user_separator, "What stands between those users."),
     row("http_api.key", |s| &mut s.api_key,
-        "Key of the server API (POST /api/METHOD), whose owner may do everything at topics' URLs too. Without one the API is off.")
+        "Key of the server API (POST /api/METHOD), whose owner may do everything at topics' URLs too, and where channels have no rules is the only one to publish there, beside users with tokens, unless --client-publish says that everybody may. Without one the API is off.")
         .secret("api-key-file", "THRONG_API_KEY"),
     row("throng.previous_api_key", |s| &mut s.previous_api_key,
         "Another key that counts as much, while applications change over from one to the other."),
