@@ -19,7 +19,7 @@ from pathlib import Path
 
 import pytest
 
-from conftest import NODE_ENV, THRONG
+from conftest import NODE_ENV, THRONG, eventually
 
 STEP_S_MAX = 60
 GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
@@ -257,6 +257,7 @@ def test_ctrl_c_closes_with_1000_and_a_second_one_ends(start, serve, terminal):
     client.type(CTRL_C)
     assert client.exit_status() in (0, 130)  # 0 where it took the second one too long to come
     assert client.is_as_it_was()
+    eventually("the peer has read the Close", lambda: got)
     assert got[0][0] == 0x88
 
 
