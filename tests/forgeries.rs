@@ -67,7 +67,9 @@ fn headers_that_cannot_be_read_are_not_taken_for_absent() {
         file.display().to_string()
     });
     let [secret, key] = &files;
-    let siege = Siege::lay(&format!("--history-size 10 --token-secret-file {secret} --api-key-file {key}"));
+    let siege = Siege::lay(&format!(
+        "--history-size 10 --client-publish --allow-anonymous --token-secret-file {secret} --api-key-file {key}"
+    ));
     let ask = |line: &str, fields: &[&[u8]], body: &str| {
         let mut peer = siege.server.connect();
         let head = plain("").line(format!("{line} HTTP/1.1"));

@@ -526,7 +526,7 @@ const HELD: usize = 60;
 #[test]
 fn private_tables_count_each_connection_once() {
     let server = Throng::start("--echo --workers 3");
-    eventually("all threads are there", PATIENCE, || server.descriptors().len() == 3 + 2);
+    eventually("all threads are there", PATIENCE, || server.descriptors().len() == 3 + 3);
     let before = server.descriptors();
     let mut peers: Vec<Raw> = (0..HELD).map(|_| server.websocket()).collect();
     peers.iter_mut().for_each(|peer| peer.echo("hello"));
@@ -539,8 +539,8 @@ fn private_tables_count_each_connection_once() {
 #[test]
 fn a_shared_table_counts_each_connection_for_every_thread() {
     let server = Throng::start("--echo --workers 3 --shared-fds");
-    // The main thread and the one that waits for signals beside the workers.
-    eventually("all threads are there", PATIENCE, || server.descriptors().len() == 3 + 2);
+    // The main thread, the one that waits for signals and the one that reloads, beside the workers.
+    eventually("all threads are there", PATIENCE, || server.descriptors().len() == 3 + 3);
     let before = server.descriptors();
     let mut peers: Vec<Raw> = (0..HELD).map(|_| server.websocket()).collect();
     peers.iter_mut().for_each(|peer| peer.echo("hello"));
