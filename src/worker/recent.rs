@@ -174,6 +174,12 @@ pub(super) fn cut(text: &str) -> &str {
 }
 
 impl<S: Service, K: Kernel> Worker<S, K> {
+    /// For the simulation, which looks for what is left behind.
+    #[cfg(any(test, fuzzing))]
+    pub(super) fn forget_recent(&mut self) {
+        self.recent = Recent::new(self.shared.ports.len());
+    }
+
     /// A connection that is about to end leaves its topics: what will be asked about it is put aside.
     pub(super) fn note_parting(&mut self, slot: u32) {
         let Some(parting) = self.parting(slot) else { return };

@@ -292,9 +292,12 @@ impl World {
         if rng.below(100) > 0 {
             return;
         }
-        let other = self.shape.other(rng);
-        let retention = Retention::of_worker(&other.topics, self.shape.topics_max, 1);
-        let reload = Arc::new(Reload { rules: other, origins: Arc::default(), retention, accept_rate: None });
+        // Counted, since it is the workers that give it back.
+        let reload = counting(true, || {
+            let other = self.shape.other(rng);
+            let retention = Retention::of_worker(&other.topics, self.shape.topics_max, 1);
+            Arc::new(Reload { rules: other, origins: Arc::default(), retention, accept_rate: None })
+        });
         (0..self.shape.workers).for_each(|worker| self.post(worker, Envelope::Reload(Arc::clone(&reload))));
         self.truth.tally.reloads += 1;
     }
@@ -442,6 +445,8 @@ impl World {
             (0..self.shape.workers).for_each(|worker| self.turn(worker));
         }
         assert!(self.workers.iter().all(|worker| worker.topics.is_empty()), "a topic is kept for ever");
+        // What is remembered of those who went is meant to stay: it is bounded, and no leak.
+        counting(true, || self.workers.iter_mut().for_each(Worker::forget_recent));
         self.budget.check_end(self.shape.workers);
     }
 
