@@ -238,6 +238,7 @@ def test_history_is_a_key_away_and_frames_leave_the_line_alone(start, terminal):
 def test_ctrl_c_closes_with_1000_and_a_second_one_ends(start, serve, terminal):
     client = terminal(start().url)
     client.expect("connected to")
+    client.expect("> ")  # the editor reads keys from here on
     client.type(CTRL_C)
     client.expect("closed by this side: 1000 normal closure; the server answered")
     assert client.exit_status() == 0
@@ -252,6 +253,7 @@ def test_ctrl_c_closes_with_1000_and_a_second_one_ends(start, serve, terminal):
 
     client = terminal(f"ws://{serve(deaf)}/")
     client.expect("connected to")
+    client.expect("> ")  # the editor reads keys from here on
     client.type(CTRL_C)
     client.expect("close 2 B, 1000 normal closure")
     client.type(CTRL_C)
