@@ -443,7 +443,15 @@ impl Topics {
         let from = resolved.start.from;
         let reaches_back = |copy: &Copy| copy.head().epoch == from.epoch && copy.slice_after(from.offset).is_some();
         if !local.copy.as_ref().is_some_and(reaches_back) {
-            let mut copy = Copy::new(from.epoch, from.offset, self.retention.of(name)).counted(&self.copied);
+            let mut limits = self.retention.of(name);
+            if limits.has_history() {
+                // The home may keep more, where this worker has yet to hear of other rules: nothing of the answer is lost
+                // before whoever asked has had it. The rules of this worker are followed from the next message on.
+                limits.messages = limits.messages.max(resolved.messages.len());
+                limits.bytes = limits.bytes.max(resolved.messages.iter().map(|message| message.size()).sum());
+                local.ruled = self.ruling.wrapping_sub(1);
+            }
+            let mut copy = Copy::new(from.epoch, from.offset, limits).counted(&self.copied);
             resolved.messages.iter().for_each(|message| copy.push(Arc::clone(message)));
             local.copy = Some(copy);
         }
