@@ -261,6 +261,9 @@ impl Mode for Subscribers {
     }
 
     fn message(&mut self, net: &mut Net<Subscriber>, slot: u32, payload: &[u8]) {
+        if self.reports.is_empty() {
+            return; // the account is closed: what a slow server still sends while connections are closed counts for nothing
+        }
         let state = &mut net.table[slot].state;
         let tale = tale_of(&mut self.reports, state);
         let (run, now, delivered_live) = (self.ledger.run, net.now, &mut self.delivered_live);
@@ -296,6 +299,9 @@ impl Mode for Subscribers {
     }
 
     fn gap(&mut self, net: &mut Net<Subscriber>, slot: u32) {
+        if self.reports.is_empty() {
+            return; // as with messages
+        }
         let state = &mut net.table[slot].state;
         let tale = tale_of(&mut self.reports, state);
         tale.gaps += 1;
