@@ -363,7 +363,7 @@ fn opening<R>(run: &Run<R>) -> Opening {
     let (start, opened) = (&run.marks.start, &run.marks.opened);
     let seconds = opened.at.since(start.at).as_secs_f64();
     let count = opened.account.opened.max(1) as f64;
-    let cpu_us = |before: &Process, after: &Process| (after.cpu_seconds() - before.cpu_seconds()) * 1e6 / count;
+    let cpu_us = |before: &Process, after: &Process| (after.cpu_seconds - before.cpu_seconds) * 1e6 / count;
     Opening {
         seconds,
         attempted: opened.account.attempted,

@@ -33,9 +33,9 @@ impl Load {
         let workers = from.workers_cpu.iter().zip(&to.workers_cpu).map(|(before, after)| after - before);
         Self {
             seconds,
-            generator_cores: (to.own.cpu_seconds() - from.own.cpu_seconds()) / seconds,
+            generator_cores: (to.own.cpu_seconds - from.own.cpu_seconds) / seconds,
             busiest_thread: workers.fold(0.0, f64::max) / seconds,
-            server_cores: from.server.zip(to.server).map(|(b, a)| (a.cpu_seconds() - b.cpu_seconds()) / seconds),
+            server_cores: from.server.zip(to.server).map(|(b, a)| (a.cpu_seconds - b.cpu_seconds) / seconds),
             idle_cores: if total > 0.0 { idle / total * cores } else { 0.0 },
             cores,
         }

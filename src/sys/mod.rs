@@ -23,7 +23,7 @@ mod table;
 mod terminal;
 
 pub use client::{Address, Alarm, ConnectOptions};
-pub use cpu::{cores, cpu_seconds_of_thread, page_bytes, pin_to_cpu, random_u64};
+pub use cpu::{cores, cpu_seconds_of_process, cpu_seconds_of_thread, page_bytes, pin_to_cpu, random_u64};
 pub use event::Wake;
 pub use local::{LocalListener, Share, SocketFile, watch_exclusively};
 pub use signal::{ASYNCHRONOUS, Blocked, SIGHUP, SIGINT, SIGTERM, block_signals, wait_signal};

@@ -2,15 +2,13 @@
 
 use std::fs;
 use std::ops::AddAssign;
-
-/// Ticks a second in /proc/PID/stat: USER_HZ, which Linux has promised to userland.
-const TICKS_PER_SECOND: f64 = 100.0;
+use throng::sys::cpu_seconds_of_process;
 
 /// What processes have used and hold.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Process {
-    pub(crate) user_seconds: f64,
-    pub(crate) system_seconds: f64,
+    /// Processor time of all its threads.
+    pub(crate) cpu_seconds: f64,
     /// Memory of its own: not files, not shared.
     pub(crate) anonymous_bytes: u64,
     pub(crate) voluntary_switches: u64,
@@ -20,8 +18,7 @@ pub(crate) struct Process {
 
 impl AddAssign for Process {
     fn add_assign(&mut self, other: Self) {
-        self.user_seconds += other.user_seconds;
-        self.system_seconds += other.system_seconds;
+        self.cpu_seconds += other.cpu_seconds;
         self.anonymous_bytes += other.anonymous_bytes;
         self.voluntary_switches += other.voluntary_switches;
         self.involuntary_switches += other.involuntary_switches;
@@ -45,8 +42,7 @@ impl Process {
         let fields: Vec<&str> = stat.rsplit_once(')')?.1.split_whitespace().collect();
         let field = |number: usize| fields.get(number - 3)?.parse::<u64>().ok();
         let mut reading = Self {
-            user_seconds: field(14)? as f64 / TICKS_PER_SECOND,
-            system_seconds: field(15)? as f64 / TICKS_PER_SECOND,
+            cpu_seconds: cpu_seconds_of_process(pid).ok()?,
             anonymous_bytes: anonymous_bytes(pid)?,
             threads: field(20)?,
             ..Self::default()
@@ -58,10 +54,6 @@ impl Process {
             reading.involuntary_switches += field_of(&status, "nonvoluntary_ctxt_switches:").unwrap_or(0);
         }
         Some(reading)
-    }
-
-    pub(crate) fn cpu_seconds(&self) -> f64 {
-        self.user_seconds + self.system_seconds
     }
 }
 
