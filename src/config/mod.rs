@@ -123,6 +123,8 @@ pub(crate) struct Rules {
     pub(crate) idle_timeout: Span,
     pub(crate) decision_timeout: Span,
     pub(crate) ping_interval: Span,
+    /// Where this worker's pings lie on the grid that they are sent on: not where the other workers' do.
+    pub(crate) ping_phase: u32,
     pub(crate) pong_timeout: Span,
     pub(crate) close_timeout: Span,
     pub(crate) write_timeout: Span,
@@ -368,6 +370,7 @@ impl Config {
             idle_timeout: Span::covering(self.idle_timeout),
             decision_timeout: Span::covering(self.decision_timeout),
             ping_interval: Span::covering(self.ping_interval),
+            ping_phase: 0,
             pong_timeout: Span::covering(self.pong_timeout),
             close_timeout: Span::covering(self.close_timeout),
             write_timeout: Span::covering(self.write_timeout),

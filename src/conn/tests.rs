@@ -261,10 +261,29 @@ fn any_byte_counts_as_life() {
     pair.feed(&[0x81]); // the first byte of a frame
     assert_eq!(pair.conn.phase(), Phase::Open);
     // The worker arms the timer anew, and one that fires early finds the newer stamp.
-    let due = pair.now + pair.rules.ping_interval;
+    let due = pair.conn.ping_due(&pair.rules);
     assert_eq!(pair.conn.deadline(pair.now, &pair.rules), due);
     assert_eq!(pair.pass(5), Some(due));
     assert_eq!(pair.heard(), ["ping"]);
+}
+
+#[test]
+fn pings_leave_together_a_little_before_they_are_due() {
+    let mut pair = Pair::open();
+    let (start, interval) = (pair.now.0, pair.rules.ping_interval);
+    for phase in 0..3 {
+        pair.rules.ping_phase = phase;
+        let mut moments = std::collections::BTreeSet::new();
+        for step in 0..80 {
+            pair.conn.last_seen = Tick(start.wrapping_add(step));
+            let due = pair.conn.ping_due(&pair.rules);
+            let early = (pair.conn.last_seen + interval).minus(due);
+            assert!((0..8).contains(&early), "{due:?} is {early} early");
+            assert_eq!(due.0.wrapping_add(phase) % 8, 0);
+            moments.insert(due.0);
+        }
+        assert!(moments.len() <= 11, "{moments:?}");
+    }
 }
 
 #[test]

@@ -9,7 +9,7 @@
 //! | `Deciding` | `decision_timeout` after the request | 503 |
 //! | `Waiting` | when the client has waited as long as it asked to | the worker answers |
 //! | `Streaming` | every `ping_interval` | a comment |
-//! | `Open` | `ping_interval` after the last byte came; the first time after a random half to whole of it ([`Conn::stagger`]) | ping |
+//! | `Open` | `ping_interval` after the last byte came ([`Conn::ping_due`]); the first time after a random half to whole of it ([`Conn::stagger`]) | ping |
 //! | `Pinged` | `pong_timeout` after the ping | Close 1011, reset |
 //! | `Paced` | when the service asked to be called | it is called; without another such wish `Open` |
 //! | `Emulated` | when the service asked to be called | it is called, and asks again |
@@ -23,6 +23,7 @@
 use super::{Conn, Ended, Handler, Phase};
 use crate::config::Rules;
 use crate::error::{End, Refused};
+use crate::limits::PING_GRID_TICKS;
 use crate::mem::Rng;
 use crate::planted::{Bug, planted};
 use crate::time::Tick;
@@ -34,6 +35,15 @@ impl<T> Conn<T> {
     pub(crate) fn stagger(&mut self, rules: &Rules, rng: &mut Rng) {
         let ahead = rng.below(u64::from(rules.ping_interval.0 / 2)) as u32;
         self.last_seen = Tick(self.last_seen.0.wrapping_sub(ahead));
+    }
+
+    /// When an open connection is pinged: on a grid, so that pings leave together, and pongs come together, while the code and
+    /// the data of both are in the cache. Up to a sixteenth of `ping_interval`, and half a second, before the whole of it is
+    /// over.
+    pub(super) fn ping_due(&self, rules: &Rules) -> Tick {
+        let (due, grid) =
+            (self.last_seen + rules.ping_interval, (rules.ping_interval.0 / 16).clamp(1, PING_GRID_TICKS));
+        Tick(due.0.wrapping_sub(due.0.wrapping_add(rules.ping_phase) % grid))
     }
 
     /// Has an open connection's service called at that moment, instead of pinging it.
@@ -71,7 +81,7 @@ impl<T> Conn<T> {
             Phase::Preamble | Phase::Head | Phase::Body => self.request_due(rules).unwrap_or(now + rules.head_timeout),
             Phase::Idle => self.last_seen + rules.idle_timeout,
             Phase::Deciding => now + rules.decision_timeout,
-            Phase::Open => self.or_message_due(self.last_seen + rules.ping_interval, rules),
+            Phase::Open => self.or_message_due(self.ping_due(rules), rules),
             Phase::Paced | Phase::Emulated => self.last_seen,
             Phase::Streaming => now + rules.ping_interval,
             Phase::Waiting => self.rare.as_ref().map_or(now, |rare| rare.until),
@@ -117,7 +127,7 @@ impl<T> Conn<T> {
             }
             Phase::Deciding => self.refuse(&Refused::DecisionTimeout.into(), false, output, handler),
             Phase::Open => {
-                let due = self.last_seen + rules.ping_interval;
+                let due = self.ping_due(rules);
                 if !due.is_due(now) {
                     return Some(self.or_message_due(due, rules));
                 }

@@ -86,11 +86,15 @@ impl<S: Service, K: Kernel> Worker<S, K> {
             return self.port().metrics.stale_events.add(1);
         };
         let serial = entry.serial;
-        if event.writable && entry.conn.queued() > 0 && !self.write_on(slot, serial) {
-            return;
-        }
-        if event.writable && !planted(Bug::WritableIgnored) {
-            self.push_all(slot, serial);
+        // A socket that was never full is told to be writable with every event. Nothing waits for that but what is queued, and
+        // what lies behind it.
+        if event.writable && entry.conn.queued() > 0 {
+            if !self.write_on(slot, serial) {
+                return;
+            }
+            if !planted(Bug::WritableIgnored) {
+                self.push_all(slot, serial);
+            }
         }
         if event.readable || event.read_closed || event.error {
             let ended = event.read_closed || event.error;

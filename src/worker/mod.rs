@@ -236,7 +236,7 @@ impl<S: Service, K: Kernel> Worker<S, K> {
             permit: Permit::None,
             throttle: Throttle::new(&setup.rules.rates),
             expiries: Expiries::default(),
-            rules: setup.rules,
+            rules: Rules { ping_phase: setup.index.into(), ..setup.rules },
             memory_looked: now,
             accepting: Accepting::new(listeners, pace),
             ages: Ages::default(),

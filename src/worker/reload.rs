@@ -52,7 +52,7 @@ impl<S: Service, K: Kernel> Worker<S, K> {
         let Reload { rules, origins, retention, accept_rate } = told;
         // Who has been told of others' coming and going is still to be freed from that.
         let any_join_leave = self.rules.any_join_leave || rules.any_join_leave;
-        self.rules = Rules { any_join_leave, ..rules.clone() };
+        self.rules = Rules { any_join_leave, ping_phase: self.rules.ping_phase, ..rules.clone() };
         self.throttle.limit(&self.rules.rates);
         if self.drain.is_none() {
             self.accepting.limit(accept_rate.map(|rate| Pace::new(rate, self.shared.ports.len())));

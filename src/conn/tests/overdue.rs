@@ -65,7 +65,7 @@ fn silence_in_the_middle_of_a_message_ends_it_though_pings_are_answered() {
     pair.feed(&frame(Opcode::Text, false, b"half of it"));
     let start = pair.now;
     let mut due = pair.conn.deadline(pair.now, &pair.rules);
-    assert_eq!(due, start + pair.rules.ping_interval);
+    assert_eq!(due, pair.conn.ping_due(&pair.rules));
     for _ in 0..3 {
         pair.now = due;
         let again = pair.conn.timer(pair.now, &pair.rules, &mut pair.output, &mut pair.echo);
