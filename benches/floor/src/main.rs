@@ -5,12 +5,14 @@
 //! kernel and the hour. Its ratio to the loop below it, taken in the same minute, holds still.
 //!
 //! The loops parse nothing: whatever starts with `G` is answered by a fixed 101, whatever does not
-//! by a fixed frame. They are right for the client in [`drive`] and for nobody else.
+//! by a fixed frame. They are right for the client in [`drive`] and for nobody else. [`serve`] is the
+//! one that any client understands, for a place beside other servers under their load.
 
 mod accept;
 mod cpu;
 mod drive;
 mod echo;
+mod serve;
 mod sweep;
 mod sys;
 mod wire;
@@ -24,6 +26,7 @@ const USAGE: &str = "\
 floor accept [--defer] [--listen ADDR]       answer the upgrade, hold the connection
 floor echo [--edge] [--listen ADDR]          and answer every frame
 floor sweep --connections N [--listen ADDR]  and send everyone a frame each second
+floor serve [--listen ADDR]                  /echo, /sub, and /pub for any client, without a check
 floor drive handshake --target ADDR --pid PID[,PID] [--count 18000] [--inflight 64]
 floor drive echo      --target ADDR --pid PID[,PID] [--connections 100] [--count 300000] [--size 64]
 floor drive sweep     --target ADDR --pid PID[,PID] [--connections 18000] [--sweeps 10] [--publish]
@@ -64,6 +67,11 @@ fn run(args: &mut Args) -> io::Result<()> {
             let (connections, listen) = (args.value("--connections", None)?, args.listen()?);
             args.finish()?;
             sweep::run(listen, connections)
+        }
+        "serve" => {
+            let listen = args.listen()?;
+            args.finish()?;
+            serve::run(listen)
         }
         "drive" => drive::run(args),
         other => Err(invalid(format!("`{other}` is none of these"))),

@@ -58,6 +58,10 @@ pub(crate) fn set_nodelay(fd: RawFd) -> io::Result<()> {
     set_option(fd, libc::IPPROTO_TCP, libc::TCP_NODELAY, &1)
 }
 
+pub(crate) fn set_send_buffer(fd: RawFd, bytes: c_int) -> io::Result<()> {
+    set_option(fd, libc::SOL_SOCKET, libc::SO_SNDBUF, &bytes)
+}
+
 /// A connected socket from the source address given. Blocks for the SYN's way there and back, which
 /// on loopback happens inside the call.
 pub(crate) fn connect(source: Ipv4Addr, target: SocketAddrV4) -> io::Result<RawFd> {
