@@ -169,7 +169,10 @@ impl Serve {
             }
             key.rotate_left(here % MASKING_KEY_BYTES);
             (conn.left, conn.key) = (payload - here, key);
-            sys::send(fd, &scratch[answer])?;
+            sys::send(fd, &scratch[answer.clone()])?;
+            if scratch[answer.start] & OPCODE == OPCODE_CLOSE {
+                return Err(io::ErrorKind::UnexpectedEof.into()); // the server closes first (RFC 6455, section 7.1.1)
+            }
         }
         gone.sort_unstable();
         gone.dedup();
@@ -247,7 +250,9 @@ mod tests {
             theirs.write_all(piece).unwrap();
             serve.read(fd);
         }
-        sys::close(fd);
+        if !matches!(serve.conns[fd as usize].role, Role::New) {
+            sys::close(fd);
+        }
         let mut answer = Vec::new();
         theirs.read_to_end(&mut answer).unwrap();
         answer
