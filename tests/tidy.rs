@@ -7,6 +7,7 @@
 use std::fmt;
 use std::fs;
 use std::path::Path;
+use std::process::Command;
 
 /// Who may use whom: a module may use its own line and the lines above it.
 const LAYERS: [&[&str]; 10] = [
@@ -83,6 +84,20 @@ fn the_threat_model_names_tests_that_exist() {
     let there = |name: &str| tests.contains(&format!("fn {name}(")) || tests.contains(&format!("def {name}("));
     let missing: Vec<_> = names.into_iter().filter(|name| !there(name)).collect();
     assert!(missing.is_empty(), "no test of that name: {missing:?}");
+}
+
+/// Figures beside other servers are written by the script that measured them, and by nobody else.
+#[test]
+fn the_figures_beside_other_servers_are_those_of_the_newest_record() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let is_record = |name: &str| name.ends_with("-peers.json");
+    let mut records = fs::read_dir(root.join("benches/record")).unwrap().map(|entry| entry.unwrap().file_name());
+    if !records.any(|name| name.to_str().is_some_and(is_record)) {
+        return;
+    }
+    let check = Command::new("python3").arg("-B").arg(root.join("benches/peers/run")).arg("--check").output();
+    let check = check.expect("python3 is there, as for tests/run");
+    assert!(check.status.success(), "{}", String::from_utf8_lossy(&check.stderr));
 }
 
 fn collect(dir: &Path, root: &Path, sources: &mut Vec<Source>) {

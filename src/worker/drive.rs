@@ -88,13 +88,12 @@ impl<S: Service, K: Kernel> Worker<S, K> {
         let serial = entry.serial;
         // A socket that was never full is told to be writable with every event. Nothing waits for that but what is queued, and
         // what lies behind it.
-        if event.writable && entry.conn.queued() > 0 {
-            if !self.write_on(slot, serial) {
-                return;
-            }
-            if !planted(Bug::WritableIgnored) {
-                self.push_all(slot, serial);
-            }
+        let was_full = event.writable && entry.conn.queued() > 0;
+        if was_full && !self.write_on(slot, serial) {
+            return;
+        }
+        if was_full && !planted(Bug::WritableIgnored) {
+            self.push_all(slot, serial);
         }
         if event.readable || event.read_closed || event.error {
             let ended = event.read_closed || event.error;
