@@ -67,7 +67,7 @@ def tool(*command: str, cwd: pathlib.Path = ROOT, **env: str) -> str:
 
 
 def throng() -> list[str]:
-    tool("cargo", "build", "--release", "-p", "throng")
+    # Built before, and the bare loop, with the whole workspace: by itself each would be built anew, with other features.
     limit = ["--max-connections", "19000", "--history-size", "1000"]
     return [f"{TARGET}/release/throng", "serve", "--listen", "127.0.0.1:{port}", "--workers", "1", "--echo"] + [
         *("--client-publish", "--ping-interval", "{heartbeat|3600}"),
@@ -76,7 +76,6 @@ def throng() -> list[str]:
 
 
 def floor() -> list[str]:
-    tool("cargo", "build", "--release", "-p", "floor")
     return [f"{TARGET}/release/floor", "serve", "--listen", "127.0.0.1:{port}"]
 
 

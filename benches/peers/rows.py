@@ -256,7 +256,9 @@ def row_shutdown(peer: Peer, command: list[str], sizes: Sizes) -> Result:
             except subprocess.TimeoutExpired:
                 result.note(f"still there {STOP_S_MAX} s after SIGTERM")
             time.sleep(0.5)
-        losses = report()["connections"]["losses"]
+            clients.send_signal(signal.SIGINT)
+            clients.wait(RUN_S_MAX)
+            losses = report()["connections"]["losses"]
     seen = ", ".join(f"{count:,} {how}" for how, count in losses.items()) or "nothing"
     result.note(f"what the clients saw: {seen}")
     return result
