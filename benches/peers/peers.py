@@ -205,9 +205,14 @@ def running(peer: Peer, command: list[str], heartbeat: int = 0) -> Iterator[Serv
                 time.sleep(0.02)
             yield Server(f"127.0.0.1:{port}", process)
         finally:
-            process.send_signal(signal.SIGTERM)
-            try:
-                process.wait(STOP_S_MAX)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
+            end(process, signal.SIGTERM, STOP_S_MAX)
+
+
+def end(process: subprocess.Popen, how: signal.Signals, seconds: float) -> None:
+    """It has so long to end by itself."""
+    process.send_signal(how)  # nothing, to one that has ended
+    try:
+        process.wait(seconds)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()

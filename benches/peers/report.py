@@ -6,6 +6,7 @@ import math
 import pathlib
 import re
 import sys
+import textwrap
 from dataclasses import dataclass
 from statistics import median
 
@@ -63,7 +64,7 @@ ELSEWHERE = [
 ALWAYS = [
     f"`{FLOOR}` is not a server: it calls `recv` and `send`, checks nothing, queues nothing and limits nothing. It is the floor "
     "that ratios are taken to, and none of the others.",
-    "The rates of broadcasts rise only for who delivered 98 % of what was offered at the rate before. Where the generator was "
+    "The rates of broadcasts rise only for who kept up with the rate before. Where the generator was "
     "the limit, deliveries a second say what it could take in; what then tells servers apart is CPU a delivery.",
     "shutdown: throng closes everybody with 1001, spread over its `--drain`, 5 s by default, and exits 0 as soon as they are "
     "gone. The others do at SIGTERM whatever their library or runtime does by default, which for most is to die: fast, and cut "
@@ -213,14 +214,17 @@ def readme_table(record: dict, name: str) -> str:
         rows.append([shown.format_map(record["sizes"]), *cells, ratio(to_bare(by_peer))])
     at = record["machine"]
     others = ", ".join(name for name in record["peers"] if name not in (OURS, FLOOR))
+    about = (
+        f"Side by side with {others}, on {at['date']}, in turns on that machine, one core for the server: throng, the best of the "
+        f"others in each row, and ratios. All figures, spreads and targets: [record](benches/record/{name}.md), by "
+        "[`benches/peers`](benches/peers)."
+    )
     lines = [
-        f"Side by side with {others}, on {at['date']}, in turns on that machine, one core for the server: throng, the best of",
-        f"the others in each row, and ratios. All figures, spreads and targets: [record](benches/record/{name}.md), by",
-        "[`benches/peers`](benches/peers).",
+        *textwrap.wrap(about, 120, break_on_hyphens=False),
         "",
         *table(["", "throng", "best other", "ratio", "to the bare loop"], rows),
         "",
-        "`*`: the load generator was the limit.",
+        "`*`: in a round at least the load generator, or somebody else's work, was the limit.",
     ]
     return "\n".join(lines)
 

@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
-from peers import LOAD_CORE, STOP_S_MAX, TARGET, Failed, Peer, Server, running
+from peers import LOAD_CORE, STOP_S_MAX, TARGET, Failed, Peer, Server, end, running
 
 RUN_S_MAX = 180
 KEPT_UP = 0.98  # of what was offered: only then the next higher rate is tried
@@ -86,13 +86,7 @@ def beside(*arguments: str, nice: int = 0) -> Iterator[tuple[subprocess.Popen, C
         try:
             yield process, report
         finally:
-            if process.poll() is None:
-                process.send_signal(signal.SIGINT)
-                try:
-                    process.wait(RUN_S_MAX)
-                except subprocess.TimeoutExpired:
-                    process.kill()
-                    process.wait()
+            end(process, signal.SIGINT, RUN_S_MAX)
 
 
 def watched(peer: Peer, server: Server) -> list[str]:
@@ -256,8 +250,7 @@ def row_shutdown(peer: Peer, command: list[str], sizes: Sizes) -> Result:
             except subprocess.TimeoutExpired:
                 result.note(f"still there {STOP_S_MAX} s after SIGTERM")
             time.sleep(0.5)
-            clients.send_signal(signal.SIGINT)
-            clients.wait(RUN_S_MAX)
+            end(clients, signal.SIGINT, RUN_S_MAX)
             losses = report()["connections"]["losses"]
     seen = ", ".join(f"{count:,} {how}" for how, count in losses.items()) or "nothing"
     result.note(f"what the clients saw: {seen}")
