@@ -281,6 +281,9 @@ pub const THROTTLED_MS_MAX: u64 = 10_000;
 /// How often it is looked at how much memory is in use, in milliseconds, while there is something to do.
 pub const MEMORY_LOOK_MS: u64 = 50;
 
+/// It is looked at sooner when the workers may have read this part of the budget since.
+pub const MEMORY_LOOK_PARTS: u64 = 16;
+
 /// Connections that hold no more than this are left alone when memory is short, and so are logs: in bytes.
 pub const SHED_BYTES_MIN: usize = 4096;
 

@@ -344,7 +344,7 @@ impl Server {
                 Ok(Port { mailbox: Mailbox::default(), wake, live, metrics: Metrics::default() })
             })
             .collect::<io::Result<_>>()?;
-        let budget = self.config.memory.map(|memory| Budget::new(memory, rules.held_bytes_max()));
+        let budget = self.config.memory.map(|memory| Budget::new(memory, rules.held_bytes_max(), plan.workers));
         let sources = per_address.map(|most| Sources::new(most, plan.connections_max, RandomState::new()));
         let shared = Shared::new(ports, plan.connections_max, (cores - 1).max(1), budget);
         let shared = Arc::new(shared.accepting(sources, self.config.accept_rate));

@@ -8,7 +8,7 @@ use super::{Envelope, Kernel, Worker};
 use crate::config::Memory;
 use crate::conn::Ended;
 use crate::error::End;
-use crate::limits::{MEMORY_LOOK_MS, SHED_BYTES_MIN};
+use crate::limits::{MEMORY_LOOK_MS, MEMORY_LOOK_PARTS, SHED_BYTES_MIN};
 use crate::service::Service;
 use crate::time::Millis;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -21,22 +21,32 @@ pub(crate) struct Budget {
     bytes_max: AtomicU64,
     /// When somebody looked.
     looked_ms: AtomicU64,
+    /// How many workers take in what it is spent on.
+    workers: u64,
     /// Who holds more than this is reset; `ROOM`: nobody is.
     bound: AtomicUsize,
     /// Where the bound starts: the most that one connection holds.
     largest: AtomicUsize,
 }
 
+/// When a worker last wondered whether memory is short, and what it had read until then.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Looked {
+    pub(super) at: Millis,
+    pub(super) read_bytes: u64,
+}
+
 /// The bound while there is room.
 const ROOM: usize = usize::MAX;
 
 impl Budget {
-    pub(crate) fn new(memory: Memory, largest: usize) -> Self {
+    pub(crate) fn new(memory: Memory, largest: usize, workers: usize) -> Self {
         let Memory { bytes_max, used } = memory;
         let budget = Self {
             used,
             bytes_max: AtomicU64::new(0),
             looked_ms: AtomicU64::new(0),
+            workers: workers as u64,
             bound: AtomicUsize::new(ROOM),
             largest: AtomicUsize::new(0),
         };
@@ -60,10 +70,16 @@ impl Budget {
         self.bound.load(Ordering::Relaxed) != ROOM
     }
 
-    /// Looks, if it is time to: what is to be given back now.
-    fn look(&self, now: Millis) -> Option<usize> {
+    /// How much one worker may read until it is looked again, whatever the clock says: all of them together may have gone
+    /// beyond the budget by a part of it then. On a fast network that is less than a look's time of reading.
+    fn unseen_bytes_max(&self) -> u64 {
+        self.bytes_max.load(Ordering::Relaxed) / MEMORY_LOOK_PARTS / self.workers
+    }
+
+    /// Looks, if it is time to, or `at_once`: what is to be given back now.
+    fn look(&self, now: Millis, at_once: bool) -> Option<usize> {
         let looked_ms = self.looked_ms.load(Ordering::Relaxed);
-        let is_time = now.0 >= looked_ms.saturating_add(MEMORY_LOOK_MS);
+        let is_time = at_once || now.0 >= looked_ms.saturating_add(MEMORY_LOOK_MS);
         let mine = || self.looked_ms.compare_exchange(looked_ms, now.0, Ordering::Relaxed, Ordering::Relaxed).is_ok();
         if !is_time || !mine() {
             return None;
@@ -96,13 +112,19 @@ impl<S: Service, K: Kernel> Worker<S, K> {
 
     /// When memory is to be looked at although nothing else happens.
     pub(super) fn memory_look(&self) -> Option<Millis> {
-        self.is_short_of_memory().then(|| self.memory_looked + Duration::from_millis(MEMORY_LOOK_MS))
+        self.is_short_of_memory().then(|| self.memory_looked.at + Duration::from_millis(MEMORY_LOOK_MS))
     }
 
     /// Looks whether there is more in use than may be, and has all workers give something back.
     pub(super) fn look_at_memory(&mut self) {
-        self.memory_looked = self.now;
-        let Some(bound) = self.shared.budget.as_ref().and_then(|budget| budget.look(self.now)) else { return };
+        let Some(budget) = &self.shared.budget else { return };
+        let read_bytes = self.port().metrics.bytes_in.read();
+        let much_came = read_bytes - self.memory_looked.read_bytes > budget.unseen_bytes_max();
+        if !much_came && self.now < self.memory_looked.at + Duration::from_millis(MEMORY_LOOK_MS) {
+            return;
+        }
+        self.memory_looked = Looked { at: self.now, read_bytes };
+        let Some(bound) = budget.look(self.now, much_came) else { return };
         for (index, port) in self.shared.ports.iter().enumerate() {
             if index != usize::from(self.index) {
                 port.post(Envelope::Shed { bound });
@@ -147,14 +169,14 @@ mod tests {
     #[test]
     fn the_bound_is_halved_until_it_is_enough() {
         let memory = Memory { bytes_max: 1000, used: || USED.load(Ordering::Relaxed) };
-        let budget = Budget::new(memory, 60_000);
+        let budget = Budget::new(memory, 60_000, 4);
         let mut now = Millis(0);
         let mut look = |used| {
             USED.store(used, Ordering::Relaxed);
             now = now + Duration::from_millis(MEMORY_LOOK_MS);
-            assert_eq!(budget.look(Millis(now.0 - 1)), None, "it is not time yet");
-            let bound = budget.look(now);
-            assert_eq!(budget.look(now), None, "once");
+            assert_eq!(budget.look(Millis(now.0 - 1), false), None, "it is not time yet");
+            let bound = budget.look(now, false);
+            assert_eq!(budget.look(now, false), None, "once");
             (bound, budget.is_spent())
         };
         assert_eq!(look(1000), (None, false));
@@ -166,5 +188,7 @@ mod tests {
         assert_eq!(look(1001), (Some(SHED_BYTES_MIN), true), "that is the lowest");
         assert_eq!(look(999), (None, false));
         assert_eq!(look(2000), (Some(32_768), true));
+        assert_eq!(budget.look(now, true), Some(16_384), "at once, where much came");
+        assert_eq!(budget.unseen_bytes_max(), 1000 / MEMORY_LOOK_PARTS / 4, "and that is a part of the budget for all");
     }
 }

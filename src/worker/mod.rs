@@ -46,6 +46,7 @@ pub(crate) use inspect::{Filter, Found, GoneFilter, Inspection, Order, Quest, Ro
 pub(crate) use kernel::{Kernel, Machine};
 pub(crate) use mail::{Envelope, Port, Shared};
 pub(crate) use memory::Budget;
+use memory::Looked;
 pub(crate) use recent::{Gone, Transport, Why};
 pub(crate) use reload::{Reload, Update};
 pub(crate) use sources::Sources;
@@ -163,8 +164,7 @@ pub(crate) struct Worker<S: Service, K: Kernel> {
     permit: Permit,
     throttle: Throttle,
     expiries: Expiries,
-    /// When this worker last wondered whether memory is short.
-    memory_looked: Millis,
+    memory_looked: Looked,
     accepting: Accepting<K::Listener>,
     ages: Ages,
     aging: Option<Aging>,
@@ -237,7 +237,7 @@ impl<S: Service, K: Kernel> Worker<S, K> {
             throttle: Throttle::new(&setup.rules.rates),
             expiries: Expiries::default(),
             rules: Rules { ping_phase: setup.index.into(), ..setup.rules },
-            memory_looked: now,
+            memory_looked: Looked { at: now, read_bytes: 0 },
             accepting: Accepting::new(listeners, pace),
             ages: Ages::default(),
             aging: setup.connection_age_max.map(|most| Aging::new(most, now)),
@@ -333,9 +333,7 @@ impl<S: Service, K: Kernel> Worker<S, K> {
         }
         self.fire_timers();
         self.end_expired();
-        if self.shared.budget.is_some() {
-            self.look_at_memory();
-        }
+        self.look_at_memory();
         self.log.settle(self.now);
         self.uncork();
         if self.output.capacity() > OUTPUT_KEEP_BYTES {

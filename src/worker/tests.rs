@@ -192,7 +192,7 @@ impl<S: Service> Stage<S> {
         let live = Arc::new(Live::new(16));
         let port = Port { mailbox: Mailbox::default(), wake, live, metrics: Metrics::default() };
         let rules = config.rules().expect("the settings are right");
-        let budget = config.memory.map(|memory| Budget::new(memory, rules.held_bytes_max()));
+        let budget = config.memory.map(|memory| Budget::new(memory, rules.held_bytes_max(), 1));
         let setup = Setup {
             index: 0,
             slots: 16,
