@@ -196,7 +196,8 @@ impl Server {
     }
 
     /// Most memory that the process may use, in bytes, as `used` tells: ask the allocator how much is allocated (not how much
-    /// is resident, which goes down late). It is asked every 50 ms while there is something to do. Over it new connections get
+    /// is resident, which goes down late). It is asked every 50 ms while there is something to do, and sooner where much comes
+    /// in. Over it new connections get
     /// a 503, and the connections that hold most are reset, what waits for them and what they have sent of unfinished messages,
     /// until it is enough; when that does not do, topics lose the older halves of what they keep. Default: no limit.
     pub fn memory_max(mut self, bytes: u64, used: fn() -> u64) -> Self {
