@@ -10,7 +10,7 @@ pub const HEAD_BYTES_MAX: usize = 16 * 1024;
 pub const HEAD_FIELDS_MAX: usize = 100;
 
 /// What one `recv` may bring: the worker's input scratch, in bytes. It stays inside a core's L2 cache. The longest message of
-/// the default limit takes a second call, by its header; what a read brings must not be more than `READ_PAUSE_BYTES`.
+/// the default limit takes a second call, by its header.
 pub const SCRATCH_BYTES: usize = 64 * 1024;
 
 /// Longest PROXY header of version 2, in bytes: the addresses take 216 at most, and what proxies add of TLS a few hundred; a
@@ -71,7 +71,7 @@ pub const PING_GRID_TICKS: u32 = 8;
 pub const TIMERS_PER_TURN: usize = if cfg!(any(test, fuzzing)) { 3 } else { 64 };
 
 /// Connections visited by a sweep, the tick or the drain in one turn: an echo's p99 beside broadcasts to 18,000 is 0.9 ms with
-/// slices of 32 sends, and 1.3 ms with 64 (16: 1.0, and 15 % more CPU a delivery; before, 256: 5, 1,024: 15).
+/// slices of 32 sends, and 1.3 ms with 64 (16: 1.0 ms, and 15 % more CPU a delivery).
 /// Tests have few, and are to see slices.
 pub const SWEEP_PER_TURN: usize = if cfg!(any(test, fuzzing)) { 3 } else { 32 };
 

@@ -153,9 +153,9 @@ impl Server {
     }
 
     durations! {
-        /// A client that is silent this long is pinged, or up to half a second and a sixteenth of it earlier, together with
-        /// others. Default: 25 s. NAT boxes and proxies drop idle connections after
-        /// 30 s to 300 s; a ping and its pong cost about 15 us, 0.6 of a core for a million clients at 25 s.
+        /// A client that is silent this long is pinged, together with others: earlier by up to half a second, and by no more
+        /// than a sixteenth of it. Default: 25 s. NAT boxes and proxies drop idle connections after 30 s to 300 s; a ping and
+        /// its pong cost about 15 us, 0.6 of a core for a million clients at 25 s.
         ping_interval;
         /// A pinged client that sends nothing for this long is closed (1011). Default: 20 s.
         pong_timeout;
@@ -197,9 +197,9 @@ impl Server {
 
     /// Most memory that the process may use, in bytes, as `used` tells: ask the allocator how much is allocated (not how much
     /// is resident, which goes down late). It is asked every 50 ms while there is something to do, and sooner where much comes
-    /// in. Over it new connections get
-    /// a 503, and the connections that hold most are reset, what waits for them and what they have sent of unfinished messages,
-    /// until it is enough; when that does not do, topics lose the older halves of what they keep. Default: no limit.
+    /// in. Over it new connections get a 503, and the connections that hold most are reset, what waits for them and what they
+    /// have sent of unfinished messages, until it is enough; when that does not do, topics lose the older halves of what they
+    /// keep. Default: no limit.
     pub fn memory_max(mut self, bytes: u64, used: fn() -> u64) -> Self {
         self.config.memory = Some(Memory { bytes_max: bytes, used });
         self

@@ -456,8 +456,7 @@ fn when_memory_is_short_those_who_hold_most_go() {
         assert_eq!(peer.frame().payload.len(), 1000, "who holds little is left alone");
     }
     drop(greedy);
-    // Two looks, with a turn's reading between them, until those who hold most are found.
-    siege.lift((budget as u64 + 16 * MIB) * 2);
+    siege.lift((budget as u64 + 16 * MIB) * 3 / 2);
 }
 
 #[test]

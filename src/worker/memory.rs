@@ -1,5 +1,6 @@
 //! One budget for all that the process allocates. Over it nobody new comes in, and what connections hold is given back,
-//! the largest first: all workers reset those that hold more than a bound, which is halved until it is enough. When nobody
+//! the largest first: all workers reset those that hold more than a bound, which is halved, from what anybody holds, until it
+//! is enough. When nobody
 //! holds much any more, it is the logs that are too large: their older halves go.
 //!
 //! Memory grows only in turns of the loops, so it is looked at there; an idle server is left asleep.
@@ -25,8 +26,11 @@ pub(crate) struct Budget {
     workers: u64,
     /// Who holds more than this is reset; `ROOM`: nobody is.
     bound: AtomicUsize,
-    /// Where the bound starts: the most that one connection holds.
+    /// Where the bound starts: the most that one connection may hold.
     largest: AtomicUsize,
+    /// How many workers have given back since the last look, and the most that a connection holds of those they left.
+    given_back: AtomicU64,
+    most_left: AtomicUsize,
 }
 
 /// When a worker last wondered whether memory is short, and what it had read until then.
@@ -49,6 +53,8 @@ impl Budget {
             workers: workers as u64,
             bound: AtomicUsize::new(ROOM),
             largest: AtomicUsize::new(0),
+            given_back: AtomicU64::new(0),
+            most_left: AtomicUsize::new(0),
         };
         budget.limit(bytes_max, largest);
         budget
@@ -91,6 +97,8 @@ impl Budget {
             }
             return None;
         }
+        let by_all = self.given_back.swap(0, Ordering::Relaxed) >= self.workers;
+        let most_left = self.most_left.swap(0, Ordering::Relaxed);
         let bound = match self.bound.load(Ordering::Relaxed) {
             ROOM => {
                 log::warn!(
@@ -98,10 +106,18 @@ impl Budget {
                 );
                 self.largest.load(Ordering::Relaxed) / 2
             }
+            // Above what anybody holds nothing would come of it.
+            bound if by_all => (bound.min(most_left) / 2).max(SHED_BYTES_MIN),
             bound => (bound / 2).max(SHED_BYTES_MIN),
         };
         self.bound.store(bound, Ordering::Relaxed);
         Some(bound)
+    }
+
+    /// A worker has given back what was above the bound; the most that one of its connections still holds.
+    fn note_given_back(&self, most_left: usize) {
+        self.most_left.fetch_max(most_left, Ordering::Relaxed);
+        self.given_back.fetch_add(1, Ordering::Relaxed);
     }
 }
 
@@ -136,10 +152,12 @@ impl<S: Service, K: Kernel> Worker<S, K> {
     /// Resets those that hold more than the bound. At its lowest, the older halves of the logs go too.
     pub(super) fn shed_memory(&mut self, bound: usize) {
         self.uncork();
+        let mut most_left = 0;
         for slot in 0..self.table.high() {
             let Some(entry) = self.table.at(slot) else { continue };
             let held = entry.conn.held();
             if held <= bound {
+                most_left = most_left.max(held);
                 continue;
             }
             let peer = entry.conn.peer();
@@ -150,6 +168,9 @@ impl<S: Service, K: Kernel> Worker<S, K> {
             if self.log.allows(self.now, reason) {
                 log::info!(peer:% = peer, reason, held; "closed");
             }
+        }
+        if let Some(budget) = &self.shared.budget {
+            budget.note_given_back(most_left);
         }
         if bound <= SHED_BYTES_MIN {
             let dropped = self.topics.shrink();
@@ -189,6 +210,21 @@ mod tests {
         assert_eq!(look(999), (None, false));
         assert_eq!(look(2000), (Some(32_768), true));
         assert_eq!(budget.look(now, true), Some(16_384), "at once, where much came");
+        (0..3).for_each(|_| budget.note_given_back(10_000));
+        assert_eq!(budget.look(now, true), Some(8192), "one worker has not, and may have those who hold more");
+        [9000, 0, 10_000, 0].into_iter().for_each(|most_left| budget.note_given_back(most_left));
+        assert_eq!(
+            budget.look(now, true),
+            Some(SHED_BYTES_MIN),
+            "the bound's half is less than that of what anybody holds"
+        );
+        budget.limit(1000, 1 << 20);
+        USED.store(0, Ordering::Relaxed);
+        assert_eq!(budget.look(now, true), None);
+        USED.store(2000, Ordering::Relaxed);
+        assert_eq!(budget.look(now, true), Some(1 << 19));
+        [9000, 0, 10_000, 0].into_iter().for_each(|most_left| budget.note_given_back(most_left));
+        assert_eq!(budget.look(now, true), Some(5000), "nobody holds more than twice that");
         assert_eq!(budget.unseen_bytes_max(), 1000 / MEMORY_LOOK_PARTS / 4, "and that is a part of the budget for all");
     }
 }
