@@ -9,9 +9,9 @@ pub const HEAD_BYTES_MAX: usize = 16 * 1024;
 /// Most header fields in a request head. A browser sends about 20.
 pub const HEAD_FIELDS_MAX: usize = 100;
 
-/// What one `recv` may bring: the worker's input scratch, in bytes. It stays inside a core's L2 cache. The longest message of
-/// the default limit takes a second call, by its header.
-pub const SCRATCH_BYTES: usize = 64 * 1024;
+/// What one `recv` may bring: the worker's input scratch, in bytes. It takes the longest message of the default limit with its
+/// header in one call, and stays inside a core's L2 cache.
+pub const SCRATCH_BYTES: usize = 68 * 1024;
 
 /// Longest PROXY header of version 2, in bytes: the addresses take 216 at most, and what proxies add of TLS a few hundred; a
 /// certificate may be among it. Version 1 has 107 (proxy-protocol.txt, section 2.1).

@@ -6,9 +6,10 @@ use std::path::PathBuf;
 use std::process::{Command, Output};
 use support::Throng;
 
-/// A file of one test's own.
+/// A file of the asking test's own: tests run side by side, and two of them have one called "secrets".
 fn file(name: &str, text: &str) -> PathBuf {
-    let file = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(format!("configuration-{name}.toml"));
+    let test = std::thread::current().name().expect("a test's thread has its name").to_owned();
+    let file = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(format!("configuration-{test}-{name}.toml"));
     std::fs::write(&file, text).unwrap();
     file
 }
