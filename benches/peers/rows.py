@@ -45,6 +45,8 @@ class Result:
     limited: list[str] = field(default_factory=list)
     """Figures that were measured while somebody else than the server was the limit."""
     notes: list[str] = field(default_factory=list)
+    behind_at: int | None = None
+    """The rate of broadcasts that it could not keep up with; it is not asked for that again."""
 
     def add(self, figures: dict[str, float], report: dict, what: str = "", part: str = "measured", others: bool = True) -> None:
         """Takes figures, and whatever the report says against them; `what` tells one measurement of a row from another."""
@@ -154,7 +156,8 @@ def row_broadcast(peer: Peer, command: list[str], sizes: Sizes) -> Result:
         # What is missing of a load that is too high says nothing else than that.
         result.add(figures, report if kept_up else report | {"problems": []}, f"{rate}/s")
         if not kept_up:
-            result.note(f"could not keep up at {rate}/s ({offered:,} deliveries/s offered)")
+            result.note(f"could not keep up at {rate}/s ({offered:,} deliveries/s offered), asked for once")
+            result.behind_at = rate
             break
     return result
 
