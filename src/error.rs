@@ -183,6 +183,11 @@ impl End {
     pub const fn is_by_client(self) -> bool {
         matches!(self, Self::PeerClosed | Self::PeerGone | Self::PeerReset)
     }
+
+    /// What it means that a socket fails: nobody answered the kernel's probes, or what it sent (ETIMEDOUT), or it was reset.
+    pub(crate) fn of(error: &std::io::Error) -> Self {
+        if error.kind() == std::io::ErrorKind::TimedOut { Self::PingTimeout } else { Self::PeerReset }
+    }
 }
 
 #[cfg(test)]

@@ -12,9 +12,10 @@
 
 use crate::config::{Config, Plan, Rules};
 use crate::http::Origins;
+use crate::limits::KEEPALIVE_S_MAX;
 use crate::server::{Seat, StartError};
 use crate::service::Service;
-use crate::sys::{self, ListenOptions, Listener, LocalListener, Share};
+use crate::sys::{self, Keepalive, ListenOptions, Listener, LocalListener, Share};
 use crate::topic::Retention;
 use crate::worker::{Envelope, MAIL_TOKEN, Machine, Setup, Shared, Worker};
 use std::io;
@@ -22,7 +23,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvError, Sender, channel};
 use std::thread::JoinHandle;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// A socket holds at most this many bytes that were not sent yet, beside what is in flight: an unread loopback
 /// socket swallows 4.3 MB of kernel memory without it, 165 KB with it.
@@ -166,7 +167,11 @@ where
             let cores = std::thread::available_parallelism().map_or(1, usize::from);
             sys::pin_to_cpu(index % cores).unwrap_or_else(|error| log::warn!("cannot pin worker {index}: {error}"));
         }
-        let options = ListenOptions { backlog: i32::from(self.config.backlog), unsent_bytes_max: UNSENT_BYTES_MAX };
+        let options = ListenOptions {
+            backlog: i32::from(self.config.backlog),
+            unsent_bytes_max: UNSENT_BYTES_MAX,
+            keepalive: keepalive(&self.config),
+        };
         let mut listeners = Vec::new();
         let mut bound = Vec::new();
         for &address in addresses {
@@ -199,6 +204,17 @@ where
         };
         Ok((Worker::new(machine, service, setup, listeners)?, bound))
     }
+}
+
+/// What the kernel is told, if it looks after silent peers: a probe when a ping would be due, more while a pong would be waited
+/// for, and the end when that would be the end.
+fn keepalive(config: &Config) -> Option<Keepalive> {
+    let seconds = |time: Duration| time.as_millis().div_ceil(1000).clamp(1, KEEPALIVE_S_MAX.into()) as u16;
+    config.tcp_keepalive.then(|| Keepalive {
+        idle_s: seconds(config.ping_interval),
+        interval_s: seconds(config.pong_timeout / 3),
+        timeout_ms: (config.ping_interval + config.pong_timeout).as_millis() as u32, // of two days at most
+    })
 }
 
 /// What a worker said when it was told to listen.

@@ -158,6 +158,10 @@ pub const IDEMPOTENCY_MS: u64 = 5 * 60 * 1000;
 /// Most `Idempotency-Key`s of a topic: with keys of 36 bytes (a UUID) about 1.5 MB, with the longest about 4 MB.
 pub const IDEMPOTENCY_KEYS_MAX: usize = 10_000;
 
+/// Longest silence before the kernel's first probe, and longest time between two, in seconds (MAX_TCP_KEEPIDLE and
+/// MAX_TCP_KEEPINTVL in Linux's `net/tcp.h`).
+pub const KEEPALIVE_S_MAX: u16 = 32_767;
+
 /// Longest `Idempotency-Key` of a request for a topic, in bytes.
 pub const IDEMPOTENCY_KEY_BYTES_MAX: usize = 255;
 

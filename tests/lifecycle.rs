@@ -74,6 +74,39 @@ fn silence_is_closed_with_1011() {
     server.until_connections(..=1.0, millis(1000));
 }
 
+#[test]
+fn with_tcp_keepalive_the_kernel_finds_who_is_gone_and_nobody_is_pinged() {
+    let server = Throng::start("--echo --client-publish --tcp-keepalive --ping-interval 1 --pong-timeout 1");
+    let streaming = || {
+        let mut peer = server.connect();
+        peer.send(plain("/topics/t").with("Accept: text/event-stream").bytes());
+        assert_eq!(peer.head().status, 200);
+        peer
+    };
+    let (mut here, mut stream) = (server.websocket(), streaming());
+    let (silent, sent_to) = (server.websocket(), streaming());
+    silent.vanish();
+    sent_to.vanish();
+    let mut publisher = server.connect();
+    publisher.send("POST /topics/t HTTP/1.1\r\nHost: localhost\r\nContent-Length: 4\r\n\r\nnews");
+    assert_eq!(publisher.answer().status, 200);
+    drop(publisher);
+    let started = Instant::now();
+    server.until_connections(..=3.0, millis(8000)); // those that are there, and who asks
+    assert!(started.elapsed() > millis(1500), "both times must be over: {:?}", started.elapsed());
+    assert_eq!(
+        server.metric("throng_closed_total{reason=\"ping_timeout\"}"),
+        1.0,
+        "the WebSocket; streams are not counted"
+    );
+    thread::sleep(millis(1000));
+    here.echo("I am here");
+    assert_eq!(server.metric("throng_pings_sent_total"), 0.0);
+    let [_, seen] = [(); 2].map(|()| stream.line_block(Instant::now() + PATIENCE)); // the first is where it stands
+    assert!(seen.contains("data: news"), "{seen}");
+    assert!(!stream.hears(millis(1)), "a comment came");
+}
+
 // The end of the server.
 
 #[test]

@@ -1,8 +1,8 @@
 //! What a server is told at its start, and what follows from it for this machine.
 
 use crate::limits::{
-    DESCRIPTORS_RESERVED, MESSAGE_BYTES_CEILING, READ_PAUSE_BYTES, SCRATCH_BYTES, SLOTS_MAX, SUBSCRIPTIONS_CEILING,
-    WORKERS_MAX,
+    DESCRIPTORS_RESERVED, KEEPALIVE_S_MAX, MESSAGE_BYTES_CEILING, READ_PAUSE_BYTES, SCRATCH_BYTES, SLOTS_MAX,
+    SUBSCRIPTIONS_CEILING, WORKERS_MAX,
 };
 use crate::time::Span;
 use std::borrow::Cow;
@@ -51,6 +51,8 @@ pub struct Config {
     pub queue_bytes_max: Option<usize>,
     pub ping_interval: Duration,
     pub pong_timeout: Duration,
+    /// Whether the kernel's probes take the place of pings.
+    pub tcp_keepalive: bool,
     pub head_timeout: Duration,
     pub idle_timeout: Duration,
     pub decision_timeout: Duration,
@@ -91,6 +93,7 @@ impl Default for Config {
             queue_bytes_max: None,
             ping_interval: Duration::from_secs(25),
             pong_timeout: Duration::from_secs(20),
+            tcp_keepalive: false,
             head_timeout: Duration::from_secs(10),
             idle_timeout: Duration::from_secs(75),
             decision_timeout: Duration::from_secs(10),
@@ -126,6 +129,8 @@ pub(crate) struct Rules {
     /// Where this worker's pings lie on the grid that they are sent on: not where the other workers' do.
     pub(crate) ping_phase: u32,
     pub(crate) pong_timeout: Span,
+    /// The kernel looks after silent peers: there are no pings, and no comments in event streams.
+    pub(crate) tcp_keepalive: bool,
     pub(crate) close_timeout: Span,
     pub(crate) write_timeout: Span,
     pub(crate) message_timeout: Span,
@@ -269,6 +274,7 @@ impl Config {
         self.check_sizes(&mut faults);
         self.check_durations(&mut faults);
         self.check_connections(&mut faults);
+        faults.extend(self.check_keepalive().err());
         for (index, origin) in self.origins.iter().enumerate() {
             faults.extend(check_origin(origin).err().map(|text| ConfigError::new(format!("origins[{index}]"), text)));
         }
@@ -291,7 +297,10 @@ impl Config {
                 }
             )*};
         }
-        keep!(listen listen_unix listen_unix_mode workers connections_max connection_age_max tick_interval backlog shared_descriptors pin);
+        keep!(listen listen_unix listen_unix_mode workers connections_max connection_age_max tick_interval backlog tcp_keepalive shared_descriptors pin);
+        if self.tcp_keepalive {
+            keep!(ping_interval pong_timeout); // the listeners have them
+        }
         if self.connections_per_address_max.is_some() != running.connections_per_address_max.is_some() {
             self.connections_per_address_max = running.connections_per_address_max;
             kept.push("connections_per_address_max");
@@ -342,6 +351,20 @@ impl Config {
         }
     }
 
+    /// Probes reach whoever is at the other end of the TCP connection.
+    fn check_keepalive(&self) -> Result<(), ConfigError> {
+        let why_not = if !self.tcp_keepalive {
+            return Ok(());
+        } else if !self.proxies.trusted.is_empty() || !self.listen_unix.is_empty() {
+            "behind a proxy the kernel's probes reach the proxy, not the client: leave TCP keepalive off"
+        } else if self.ping_interval > Duration::from_secs(KEEPALIVE_S_MAX.into()) {
+            "the kernel waits 32767 s at most before it probes: with TCP keepalive set a shorter ping interval"
+        } else {
+            return Ok(());
+        };
+        Err(ConfigError::new("tcp_keepalive", why_not))
+    }
+
     fn check_connections(&self, faults: &mut Vec<ConfigError>) {
         if self.accept_rate == Some(0) {
             let text = "the server must accept at least 1 connection a second: set a rate, or leave it out for none";
@@ -372,6 +395,7 @@ impl Config {
             ping_interval: Span::covering(self.ping_interval),
             ping_phase: 0,
             pong_timeout: Span::covering(self.pong_timeout),
+            tcp_keepalive: self.tcp_keepalive,
             close_timeout: Span::covering(self.close_timeout),
             write_timeout: Span::covering(self.write_timeout),
             message_timeout: Span::covering(self.message_timeout),

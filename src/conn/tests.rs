@@ -287,6 +287,24 @@ fn pings_leave_together_a_little_before_they_are_due() {
 }
 
 #[test]
+fn with_tcp_keepalive_nobody_is_pinged_and_a_message_has_its_time_as_ever() {
+    let mut pair = Pair::open();
+    pair.rules.tcp_keepalive = true;
+    for _ in 0..3 {
+        assert_eq!(pair.pass(25), Some(pair.now + pair.rules.ping_interval));
+    }
+    assert!(pair.heard().is_empty() && pair.conn.phase() == Phase::Open);
+    pair.feed(&[0x81]); // of a message
+    let since = pair.now;
+    assert_eq!(pair.pass(25), Some(since + pair.rules.message_timeout));
+    assert_eq!(pair.pass(5), None);
+    assert_eq!(
+        (pair.echo.violations.as_slice(), pair.conn.phase()),
+        (&[Violation::MessageTimeout][..], Phase::Refusing)
+    );
+}
+
+#[test]
 fn the_first_ping_comes_after_a_random_half_to_whole_interval() {
     let mut rng = Rng::new(1);
     let mut wait = || {

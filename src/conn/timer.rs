@@ -8,8 +8,8 @@
 //! | `Idle` | `idle_timeout` after the last byte came | closed |
 //! | `Deciding` | `decision_timeout` after the request | 503 |
 //! | `Waiting` | when the client has waited as long as it asked to | the worker answers |
-//! | `Streaming` | every `ping_interval` | a comment |
-//! | `Open` | `ping_interval` after the last byte came ([`Conn::ping_due`]); the first time after a random half to whole of it ([`Conn::stagger`]) | ping |
+//! | `Streaming` | every `ping_interval` | a comment, unless `tcp_keepalive` |
+//! | `Open` | `ping_interval` after the last byte came ([`Conn::ping_due`]); the first time after a random half to whole of it ([`Conn::stagger`]) | ping, unless `tcp_keepalive` |
 //! | `Pinged` | `pong_timeout` after the ping | Close 1011, reset |
 //! | `Paced` | when the service asked to be called | it is called; without another such wish `Open` |
 //! | `Emulated` | when the service asked to be called | it is called, and asks again |
@@ -131,6 +131,9 @@ impl<T> Conn<T> {
                 if !due.is_due(now) {
                     return Some(self.or_message_due(due, rules));
                 }
+                if rules.tcp_keepalive {
+                    return Some(self.or_message_due(now + rules.ping_interval, rules));
+                }
                 ws::encode(output, Opcode::Ping, &[]);
                 self.set_phase(Phase::Pinged);
             }
@@ -145,7 +148,9 @@ impl<T> Conn<T> {
             Phase::Pinged => self.abort(Ended::new(End::PingTimeout), output),
             // A comment, for proxies that end what is silent (HTML, section 9.2.7).
             Phase::Streaming => {
-                output.extend_from_slice(b":\n\n");
+                if !rules.tcp_keepalive {
+                    output.extend_from_slice(b":\n\n");
+                }
                 return Some(now + rules.ping_interval);
             }
             Phase::Waiting => self.refuse(&Refused::DecisionTimeout.into(), false, output, handler),

@@ -27,7 +27,7 @@ pub use cpu::{cores, cpu_seconds_of_process, cpu_seconds_of_thread, page_bytes, 
 pub use event::Wake;
 pub use local::{LocalListener, Share, SocketFile, watch_exclusively};
 pub use signal::{ASYNCHRONOUS, Blocked, SIGHUP, SIGINT, SIGTERM, block_signals, wait_signal};
-pub use socket::{ListenOptions, Listener, Socket};
+pub use socket::{Keepalive, ListenOptions, Listener, Socket};
 pub use table::{
     descriptor_limit, is_exhaustion, private_table, private_tables, raise_descriptor_limit, reserve_descriptor,
 };

@@ -85,6 +85,20 @@ pub struct ListenOptions {
     /// Bytes that may wait unsent in a socket before it counts as full (tcp(7), TCP_NOTSENT_LOWAT): what a
     /// peer that does not read can hold of the kernel's memory.
     pub unsent_bytes_max: u32,
+    /// Whether the kernel looks after peers that are silent, and how.
+    pub keepalive: Option<Keepalive>,
+}
+
+/// How the kernel finds out that a peer is gone (tcp(7)): it probes a connection on which nothing came for some time, and gives
+/// it up (ETIMEDOUT) when the probes, or what was sent, stay without an answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Keepalive {
+    /// Silence before the first probe, in seconds (TCP_KEEPIDLE).
+    pub idle_s: u16,
+    /// From one probe to the next, in seconds (TCP_KEEPINTVL).
+    pub interval_s: u16,
+    /// From the last sign of life to the end, in milliseconds (TCP_USER_TIMEOUT).
+    pub timeout_ms: u32,
 }
 
 /// A listening socket of the calling thread: one of several on its address (SO_REUSEPORT), or one that several threads have
@@ -99,7 +113,7 @@ pub struct Listener {
 impl Listener {
     /// Binds and listens. Port 0 is any free port: [`local_addr`](Self::local_addr) says which.
     ///
-    /// Set here and inherited by every accepted socket: TCP_NODELAY, TCP_NOTSENT_LOWAT. TCP_DEFER_ACCEPT lets
+    /// Set here and inherited by every accepted socket: TCP_NODELAY, TCP_NOTSENT_LOWAT, and what [`Keepalive`] needs. TCP_DEFER_ACCEPT lets
     /// `accept` return with the request already there; a silent client surfaces after a second. An IPv6
     /// address takes IPv6 only, so that `0.0.0.0` and `[::]` can stand side by side.
     pub fn bind(address: SocketAddr, options: ListenOptions) -> io::Result<Self> {
@@ -111,10 +125,16 @@ impl Listener {
         socket.set_reuse_address(true)?;
         socket.set_reuse_port(true)?;
         socket.set_tcp_nodelay(true)?;
+        socket.set_keepalive(options.keepalive.is_some())?;
         socket.bind(&address.into())?;
         let listener = Self { fd: socket.into(), is_shared: false, not_send: PhantomData };
         listener.set_option(libc::TCP_DEFER_ACCEPT, 1)?;
         listener.set_option(libc::TCP_NOTSENT_LOWAT, options.unsent_bytes_max as i32)?;
+        if let Some(keepalive) = options.keepalive {
+            listener.set_option(libc::TCP_KEEPIDLE, keepalive.idle_s.into())?;
+            listener.set_option(libc::TCP_KEEPINTVL, keepalive.interval_s.into())?;
+            listener.set_option(libc::TCP_USER_TIMEOUT, keepalive.timeout_ms as i32)?;
+        }
         // Takes no pointers.
         syscall!(listen(listener.as_raw_fd(), options.backlog))?;
         Ok(listener)

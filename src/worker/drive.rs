@@ -167,7 +167,7 @@ impl<S: Service, K: Kernel> Worker<S, K> {
                 Err(error) if error.kind() == ErrorKind::WouldBlock => return,
                 Err(error) if error.kind() == ErrorKind::Interrupted && !planted(Bug::EintrIsDead) => {}
                 Err(_) if planted(Bug::ResetUnseen) => return,
-                Err(_) => return self.lost(slot, End::PeerReset),
+                Err(error) => return self.lost(slot, End::of(&error)),
             }
         }
         self.ready.push((slot, serial));
@@ -428,8 +428,8 @@ impl<S: Service, K: Kernel> Worker<S, K> {
                 }
                 Err(error) if error.kind() == ErrorKind::WouldBlock => return true,
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                Err(_) => {
-                    self.lost(slot, End::PeerReset);
+                Err(error) => {
+                    self.lost(slot, End::of(&error));
                     return false;
                 }
             }

@@ -215,8 +215,8 @@ impl<S: Service, K: Kernel> Worker<S, K> {
             Err(error) if error.kind() == ErrorKind::Interrupted => return Sent::All, // as if there were more
             Err(error) if planted(Bug::EagainIsSent) && error.kind() == ErrorKind::WouldBlock => bytes.len(),
             Err(error) if error.kind() == ErrorKind::WouldBlock => 0,
-            Err(_) => {
-                self.lost(slot, End::PeerReset);
+            Err(error) => {
+                self.lost(slot, End::of(&error));
                 return Sent::Stopped;
             }
         };

@@ -1,7 +1,7 @@
 //! A client made of a bare `TcpStream`, and the bytes it sends: valid ones, and every kind of invalid ones.
 
 use super::{PATIENCE, millis};
-use socket2::{Domain, SockRef, Socket, Type};
+use socket2::{Domain, SockFilter, SockRef, Socket, Type};
 use std::collections::HashMap;
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpStream};
@@ -541,6 +541,12 @@ impl Raw {
     /// Leaves with a reset instead of a FIN.
     pub(crate) fn reset(self) {
         SockRef::from(&self.stream).set_linger(Some(Duration::ZERO)).unwrap();
+    }
+
+    /// As if its machine had lost the network: whatever comes for it from now on is dropped before TCP sees it.
+    pub(crate) fn vanish(&self) {
+        let nothing = SockFilter::new(0x06, 0, 0, 0); // BPF_RET | BPF_K: so many bytes of each packet
+        SockRef::from(&self.stream).attach_filter(&[nothing]).unwrap();
     }
 
     /// The socket itself.

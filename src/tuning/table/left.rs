@@ -63,7 +63,7 @@ pub(super) const TABLE: [Setting; 22] = [
     left(
         "net.ipv4.tcp_keepalive_time",
         Role::Server,
-        "nothing: it counts only for sockets with SO_KEEPALIVE; throng pings every 25 s, which proxies see too",
+        "nothing: it counts only for sockets with SO_KEEPALIVE, to which `--tcp-keepalive` gives a time of their own; throng pings every 25 s, which proxies see too",
         "2 hours of silence before the first probe: far beyond what proxies and NATs wait",
     ),
     left(

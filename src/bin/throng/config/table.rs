@@ -381,6 +381,9 @@ pub(crate) const SETTINGS: &[Setting<Settings>] = &[
         .flag("ping-interval", "TIME"),
     server!("throng.pong_timeout", pong_timeout,
         "A pinged client that sends nothing for this long is closed (1011).").flag("pong-timeout", "TIME"),
+    server!("throng.tcp_keepalive", tcp_keepalive,
+        "Leave it to the kernel to find out who is gone: no pings to bare WebSockets, no comments to event streams. After throng.ping_interval of silence the kernel probes, and when throng.pong_timeout is over as well it gives up. Costs less CPU time; only where no proxy is between, which would get the probes.")
+        .switch("tcp-keepalive").restart(),
     server!("throng.head_timeout", head_timeout,
         "Time for a request's head to be complete, from accept, and again for its body. The longer, the longer a slow attacker holds a place.")
         .flag("head-timeout", "TIME"),
@@ -525,6 +528,8 @@ mod tests {
         (config.close_timeout, config.write_timeout) = (Duration::ZERO, Duration::ZERO);
         config.connection_age_max = Some(Duration::ZERO);
         config.proxies.protocol = true;
+        config.tcp_keepalive = true;
+        config.listen_unix = vec!["throng.sock".into()];
         config.origins = vec!["https://a.example".to_owned(), "b.example".to_owned()];
         config.compression = Some(throng::Compression::default().level(0).context(1));
         let forced = TopicRules { force_recovery: true, ..TopicRules::default() };
@@ -551,6 +556,7 @@ mod tests {
             "throng.ping_interval",
             "throng.pong_timeout",
             "throng.proxy.protocol",
+            "throng.tcp_keepalive",
             "throng.workers",
             "throng.write_timeout",
             "websocket.compression_level",
