@@ -69,6 +69,18 @@ fn what_a_server_loses_doubles_and_swaps_is_counted_exactly() {
 }
 
 #[test]
+fn what_still_comes_while_connections_are_closed_counts_for_nothing() {
+    let Some(server) = Server::node("--late 1500") else { return };
+    let often = ["-c", "300", "--rate", "1000", "--duration", "1", "--settle", "0.3", "--drain", "1"];
+    let templates = ["--subscribe-template", SUBSCRIBE, "--publish-template", PUBLISH];
+    let outcome = load(&[&["fanout", server.url.as_str()], &often[..], &templates].concat());
+    assert_eq!(outcome.status, 3, "{}", outcome.summary);
+    let count = |what: &str| outcome.count(&format!("fanout.{what}"));
+    assert!(count("delivered") > 0 && count("lost") > 0, "{}", outcome.summary);
+    assert_eq!(count("delivered") + count("lost"), count("expected"), "{}", outcome.summary);
+}
+
+#[test]
 fn a_run_without_a_publisher_ends_early_and_says_why() {
     let Some(server) = Server::node("") else { return };
     for flag in ["--publish-ws", "--publish-url"] {

@@ -2,6 +2,7 @@
 // what comes by WebSocket or POST. It can be told to misbehave, so that the load generator's audit is audited too.
 //
 //   node peer.mjs [--lose N] [--double N] [--swap N] [--gap N]     every Nth delivery; prints its port
+//                 [--late MS]                                      all of them, by so much
 //
 // {"subscribe": topic}             from a subscriber
 // {"publish": topic, "data": any}  from a publisher
@@ -40,8 +41,11 @@ function deliver(socket, message) {
   }
 }
 
+const late = option('late');
 const publish = (topic, data) => {
-  for (const socket of subscribers(topic)) deliver(socket, JSON.stringify({ topic, data }));
+  const toAll = () => subscribers(topic).forEach((socket) => deliver(socket, JSON.stringify({ topic, data })));
+  if (late) setTimeout(toAll, late);
+  else toAll();
 };
 
 function understand(socket, text) {

@@ -292,6 +292,8 @@ impl<S: Service, K: Kernel> Worker<S, K> {
                 self.accepting.ready((MAIL_TOKEN - 1 - token) as usize);
             }
         }
+        // Before whoever comes: what others have said may have been answered already, and who has the answer may be among them.
+        self.deliver_mail();
         self.accept();
         self.release_throttled();
 
@@ -322,7 +324,6 @@ impl<S: Service, K: Kernel> Worker<S, K> {
             };
             self.event(event);
         }
-        self.deliver_mail();
         self.sweep();
         self.release_held();
         self.sweep_topics();

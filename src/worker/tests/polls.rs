@@ -2,7 +2,8 @@
 
 use super::*;
 use crate::service::{Answer, TopicUrl};
-use crate::topic::{Message as Stored, Read, Since, TopicName, Wanted};
+use crate::topic::{Message as Stored, Publication, Read, Since, TopicName, Wanted};
+use crate::worker::topics::Asker;
 
 #[derive(Debug)]
 pub(super) struct Urls;
@@ -79,6 +80,19 @@ impl Stage<Urls> {
         let conn = &self.worker.table.at(slot).expect("it is there").conn;
         (conn.queued(), conn.queued_own())
     }
+}
+
+/// Whoever comes may do so because of an answer that was given after the mail had been posted.
+#[test]
+fn mail_that_is_there_comes_before_whoever_comes() {
+    let mut stage = Stage::with(Urls);
+    let name = TopicName::new("t").expect("a name");
+    let client = stage.client_with(b"GET /topics/t?since=earliest HTTP/1.1\r\nHost: a\r\n\r\n");
+    stage.worker.shared.publish(&name, Publication::from("news"), Asker::Nobody);
+    stage.event(MAIL_TOKEN, |_| {});
+    stage.turn();
+    let output = String::from_utf8_lossy(&client.borrow().output).into_owned();
+    assert!(output.starts_with("HTTP/1.1 200 ") && output.contains("news"), "{output}");
 }
 
 #[test]
