@@ -184,9 +184,14 @@ impl End {
         matches!(self, Self::PeerClosed | Self::PeerGone | Self::PeerReset)
     }
 
-    /// What it means that a socket fails: nobody answered the kernel's probes, or what it sent (ETIMEDOUT), or it was reset.
+    /// What it means that a socket fails: it was reset, or the kernel has given up since nothing answered its probes or what it
+    /// sent: ETIMEDOUT, or what routers said last (`tcp_write_err` in Linux).
     pub(crate) fn of(error: &std::io::Error) -> Self {
-        if error.kind() == std::io::ErrorKind::TimedOut { Self::PingTimeout } else { Self::PeerReset }
+        use std::io::ErrorKind::{HostUnreachable, NetworkUnreachable, TimedOut};
+        match error.kind() {
+            TimedOut | HostUnreachable | NetworkUnreachable => Self::PingTimeout,
+            _ => Self::PeerReset,
+        }
     }
 }
 

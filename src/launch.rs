@@ -207,13 +207,14 @@ where
 }
 
 /// What the kernel is told, if it looks after silent peers: a probe when a ping would be due, more while a pong would be waited
-/// for, and the end when that would be the end.
+/// for, and the end when that would be the end, though not before a client that reads nothing would be reset.
 fn keepalive(config: &Config) -> Option<Keepalive> {
     let seconds = |time: Duration| time.as_millis().div_ceil(1000).clamp(1, KEEPALIVE_S_MAX.into()) as u16;
     config.tcp_keepalive.then(|| Keepalive {
         idle_s: seconds(config.ping_interval),
         interval_s: seconds(config.pong_timeout / 3),
-        timeout_ms: (config.ping_interval + config.pong_timeout).as_millis() as u32, // of two days at most
+        // A client that answers probes and takes nothing has its `write_timeout`. Two days at most.
+        timeout_ms: (config.ping_interval + config.pong_timeout).max(config.write_timeout).as_millis() as u32,
     })
 }
 

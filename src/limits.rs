@@ -30,6 +30,10 @@ pub const CLOSE_REASON_BYTES_MAX: usize = CONTROL_BYTES_MAX - 2;
 /// peer that sends without reading is held back by TCP rather than by our memory.
 pub const READ_PAUSE_BYTES: usize = 64 * 1024;
 
+/// How much more than the longest message must be allowed to wait for a client, in bytes: what waits when reading pauses, and
+/// what one more read brings, is below it.
+pub const QUEUE_BYTES_BEYOND_MESSAGE: usize = 192 * 1024;
+
 /// Largest message a server may be set to take, in bytes. Beyond, a stream of messages serves better.
 pub const MESSAGE_BYTES_CEILING: usize = 256 * 1024 * 1024;
 
@@ -294,6 +298,7 @@ pub const SHED_BYTES_MIN: usize = 4096;
 const _: () = {
     // A head is parsed in the scratch.
     assert!(HEAD_BYTES_MAX <= SCRATCH_BYTES);
+    assert!(READ_PAUSE_BYTES + SCRATCH_BYTES < QUEUE_BYTES_BEYOND_MESSAGE);
     // Refusals fit what is reserved, with as much left again.
     assert!(REFUSALS_MAX * 2 <= DESCRIPTORS_RESERVED);
     // The worker's number fits an id.

@@ -76,7 +76,8 @@ fn silence_is_closed_with_1011() {
 
 #[test]
 fn with_tcp_keepalive_the_kernel_finds_who_is_gone_and_nobody_is_pinged() {
-    let server = Throng::start("--echo --client-publish --tcp-keepalive --ping-interval 1 --pong-timeout 1");
+    let server =
+        Throng::start("--echo --client-publish --tcp-keepalive --ping-interval 1 --pong-timeout 1 --write-timeout 1");
     let streaming = || {
         let mut peer = server.connect();
         peer.send(plain("/topics/t").with("Accept: text/event-stream").bytes());

@@ -58,5 +58,5 @@ def cpu() -> str:
 def commit() -> str:
     """What is checked out, and whether something that is measured, or measures, was changed since."""
     git = lambda *words: subprocess.run(["git", *words], cwd=ROOT, capture_output=True, text=True).stdout.strip()  # noqa: E731
-    changed = git("status", "--porcelain", "--", "Cargo.toml", "src", "loadgen", "benches/peers", "benches/floor")
+    changed = git("status", "--porcelain", "--", "Cargo.toml", "Cargo.lock", "src", "loadgen", "benches/peers", "benches/floor", "benches/heartbeats")
     return git("rev-parse", "--short", "HEAD") + (" with changes" if changed else "")

@@ -156,7 +156,7 @@ def row_broadcast(peer: Peer, command: list[str], sizes: Sizes) -> Result:
         # What is missing of a load that is too high says nothing else than that.
         result.add(figures, report if kept_up else report | {"problems": []}, f"{rate}/s")
         if not kept_up:
-            result.note(f"could not keep up at {rate}/s ({offered:,} deliveries/s offered), asked for once")
+            result.note(f"could not keep up at {rate}/s ({offered:,} deliveries/s offered), and was not asked for it again")
             result.behind_at = rate
             break
     return result

@@ -1,7 +1,7 @@
 //! What a server is told at its start, and what follows from it for this machine.
 
 use crate::limits::{
-    DESCRIPTORS_RESERVED, KEEPALIVE_S_MAX, MESSAGE_BYTES_CEILING, READ_PAUSE_BYTES, SCRATCH_BYTES, SLOTS_MAX,
+    DESCRIPTORS_RESERVED, KEEPALIVE_S_MAX, MESSAGE_BYTES_CEILING, QUEUE_BYTES_BEYOND_MESSAGE, SLOTS_MAX,
     SUBSCRIPTIONS_CEILING, WORKERS_MAX,
 };
 use crate::time::Span;
@@ -255,7 +255,7 @@ impl Config {
     /// Most bytes that may wait for one client: an echo of the largest message, behind a queue at which reading
     /// pauses, of what one more read may bring, always fits.
     fn queue_bytes_min(&self) -> usize {
-        self.message_bytes_max + READ_PAUSE_BYTES + 2 * SCRATCH_BYTES
+        self.message_bytes_max + QUEUE_BYTES_BEYOND_MESSAGE
     }
 
     /// Everything that cannot be, on any machine; empty if a server may start with this.
@@ -299,7 +299,7 @@ impl Config {
         }
         keep!(listen listen_unix listen_unix_mode workers connections_max connection_age_max tick_interval backlog tcp_keepalive shared_descriptors pin);
         if self.tcp_keepalive {
-            keep!(ping_interval pong_timeout); // the listeners have them
+            keep!(ping_interval pong_timeout write_timeout); // the listeners have them
         }
         if self.connections_per_address_max.is_some() != running.connections_per_address_max.is_some() {
             self.connections_per_address_max = running.connections_per_address_max;
@@ -526,6 +526,21 @@ mod tests {
         let expected = Plan { workers: 2, slots: 1000, connections_max: 1000, raised: false };
         assert_eq!(plan(1000, 2, 20_000), Ok(expected));
         assert_eq!(Config::default().plan(2, 20_000).map(|plan| plan.connections_max), Ok(2 * (20_000 - 130)));
+    }
+
+    /// The listeners have it, and the times that it goes by.
+    #[test]
+    fn tcp_keepalive_stays_through_a_reload_and_is_a_fault_beside_a_new_proxy() {
+        let running = Config { tcp_keepalive: true, listen: vec![Config::ADDRESS], ..Config::default() };
+        let second = Duration::from_secs(1);
+        let mut told =
+            Config { ping_interval: second, write_timeout: second, head_timeout: second, ..Config::default() };
+        assert_eq!(told.keep_of(&running), ["tcp_keepalive", "ping_interval", "write_timeout"]);
+        assert_eq!((told.ping_interval, told.head_timeout), (running.ping_interval, second));
+        assert!(told.faults().is_empty());
+        let trusted = vec!["10.0.0.0/8".parse().expect("a network")];
+        told.proxies = Proxies { trusted, protocol: true, header: None };
+        assert_eq!(told.faults().iter().map(ConfigError::field).collect::<Vec<_>>(), ["tcp_keepalive"]);
     }
 
     #[test]

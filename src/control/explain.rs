@@ -80,7 +80,7 @@ fn end_in_words(end: End) -> (&'static str, &'static str) {
             "Look at the client's library: what it sent is no WebSocket (RFC 6455), too long, or too much",
         ),
         End::PingTimeout => (
-            "the client was pinged and nothing came back in time",
+            "the client was pinged, or probed by the kernel, and nothing came back in time",
             "It lost its network or went to sleep; if that is often, raise --pong-timeout, or see what is between",
         ),
         End::WriteStall => (

@@ -97,7 +97,8 @@ pub struct Keepalive {
     pub idle_s: u16,
     /// From one probe to the next, in seconds (TCP_KEEPINTVL).
     pub interval_s: u16,
-    /// From the last sign of life to the end, in milliseconds (TCP_USER_TIMEOUT).
+    /// Until the end, in milliseconds (TCP_USER_TIMEOUT): from the last sign of life where nothing was sent since, else from the
+    /// first byte that was not acknowledged, or that the peer had no room for.
     pub timeout_ms: u32,
 }
 

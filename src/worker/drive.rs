@@ -311,7 +311,7 @@ impl<S: Service, K: Kernel> Worker<S, K> {
 
     /// Sends what was collected, and follows the state machine to where it went.
     fn settle(&mut self, slot: u32, serial: u64, before: Stage) {
-        let alive = self.flush(slot, serial);
+        let flushed = self.flush(slot, serial);
         if !planted(Bug::SentBehindClose) {
             self.leave_if_over(slot);
         }
@@ -323,7 +323,7 @@ impl<S: Service, K: Kernel> Worker<S, K> {
         if !after.blocked && entry.conn.has_early() && !planted(Bug::EarlyForgotten) {
             self.ready.push((slot, entry.serial));
         }
-        if after == before && alive {
+        if after == before && flushed.is_ok() {
             return;
         }
         gauge(metrics, before.phase).sub(1);
@@ -334,8 +334,8 @@ impl<S: Service, K: Kernel> Worker<S, K> {
         if !self.hops.is_empty() && (after.phase.is_open() || after.phase == Phase::Streaming) {
             self.hops.remove(&slot);
         }
-        if !alive {
-            return self.lost(slot, End::PeerReset);
+        if let Err(end) = flushed {
+            return self.lost(slot, end);
         }
         match after.phase {
             Phase::Resetting => return self.remove(slot, true),
@@ -355,24 +355,24 @@ impl<S: Service, K: Kernel> Worker<S, K> {
         debug_assert!(after.phase != Phase::Refusing || after.blocked);
     }
 
-    /// Writes the collected output, or queues it behind what waits already. `false`: the socket is dead.
-    fn flush(&mut self, slot: u32, serial: u64) -> bool {
+    /// Writes the collected output, or queues it behind what waits already. An error: the socket is dead.
+    fn flush(&mut self, slot: u32, serial: u64) -> Result<(), End> {
         if self.output.is_empty() {
-            return true;
+            return Ok(());
         }
         if !self.taps.is_empty() {
             self.tap_output(slot, serial);
         }
         let Some(entry) = self.table.find(slot, serial) else {
             self.output.clear(); // what is for somebody who is gone is for nobody
-            return true;
+            return Ok(());
         };
         let tick = self.now.tick();
         let metrics = &self.shared.ports[usize::from(self.index)].metrics;
         if entry.conn.queued() > 0 {
             metrics.queued_bytes.add(self.output.len() as u64);
             entry.conn.keep(&mut self.output, 0, tick);
-            return true;
+            return Ok(());
         }
         let sent = loop {
             match self.kernel.send(&entry.socket, &self.output) {
@@ -382,11 +382,11 @@ impl<S: Service, K: Kernel> Worker<S, K> {
                 }
                 // Nothing is full, so no edge would follow.
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                Err(_) => {
+                Err(error) => {
                     if !planted(Bug::OutputLeft) {
                         self.output.clear();
                     }
-                    return false;
+                    return Err(End::of(&error));
                 }
             }
         };
@@ -397,7 +397,7 @@ impl<S: Service, K: Kernel> Worker<S, K> {
         } else {
             self.output.clear();
         }
-        true
+        Ok(())
     }
 
     /// The socket takes more: writes what waits. `false`: the connection is gone.

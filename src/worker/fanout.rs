@@ -282,8 +282,8 @@ impl<S: Service, K: Kernel> Worker<S, K> {
             let sent = match self.kernel.send(&entry.socket, bytes) {
                 Ok(sent) => sent,
                 Err(error) if matches!(error.kind(), ErrorKind::Interrupted | ErrorKind::WouldBlock) => return before,
-                Err(_) => {
-                    self.lost(slot, End::PeerReset);
+                Err(error) => {
+                    self.lost(slot, End::of(&error));
                     return before;
                 }
             };

@@ -3,10 +3,10 @@
 //! A turn, in this order and for these reasons:
 //!
 //! 1. wait until something is ready, a timer is due, or work is left from the last turn;
-//! 2. accept, within a budget: newcomers wait in a queue of the kernel that overflows, and with TCP_DEFER_ACCEPT
+//! 2. the mailbox: before whoever comes, since who comes may know already what it says;
+//! 3. accept, within a budget: newcomers wait in a queue of the kernel that overflows, and with TCP_DEFER_ACCEPT
 //!    their request is there already, so that the whole handshake happens here;
-//! 3. read and handle what is ready, a scratch-full at most from each; what had more goes to the next turn's list;
-//! 4. the mailbox: after reading, so that an answer to what was just read is not waited for longer than a turn;
+//! 4. read and handle what is ready, a scratch-full at most from each; what had more goes to the next turn's list;
 //! 5. a slice of the sweeps (tick, drain): last of the sends, since nobody waits for them in particular; then a slice
 //!    of the fan-out: what topics' subscribers have not seen; then one of what the control plane asks;
 //! 6. due timers, within a budget: after reading, so that a byte that has come counts before its deadline does.
@@ -292,9 +292,10 @@ impl<S: Service, K: Kernel> Worker<S, K> {
                 self.accepting.ready((MAIL_TOKEN - 1 - token) as usize);
             }
         }
-        // Before whoever comes: what others have said may have been answered already, and who has the answer may be among them.
         self.deliver_mail();
-        self.accept();
+        if !self.aborted {
+            self.accept();
+        }
         self.release_throttled();
 
         // Once each: a flood has an event in every turn beside its place on the list, and each of the two would bring

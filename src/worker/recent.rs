@@ -259,7 +259,7 @@ impl<S: Service, K: Kernel> Worker<S, K> {
 /// Whether the end of a connection without a service's state is worth a word: requests come and go.
 pub(super) fn is_worth_noting(phase: Phase, end: End) -> bool {
     matches!(phase, Phase::Streaming | Phase::Waiting)
-        || !matches!(end, End::PeerClosed | End::PeerGone | End::PeerReset | End::Aborted)
+        || !matches!(end, End::PeerClosed | End::PeerGone | End::PeerReset | End::PingTimeout | End::Aborted)
 }
 
 #[cfg(test)]

@@ -382,7 +382,7 @@ pub(crate) const SETTINGS: &[Setting<Settings>] = &[
     server!("throng.pong_timeout", pong_timeout,
         "A pinged client that sends nothing for this long is closed (1011).").flag("pong-timeout", "TIME"),
     server!("throng.tcp_keepalive", tcp_keepalive,
-        "Leave it to the kernel to find out who is gone: no pings to bare WebSockets, no comments to event streams. After throng.ping_interval of silence the kernel probes, and when throng.pong_timeout is over as well it gives up. Costs less CPU time; only where no proxy is between, which would get the probes.")
+        "Leave it to the kernel to find out who is gone: no pings to bare WebSockets, no comments to event streams. After throng.ping_interval of silence the kernel probes, and when throng.pong_timeout is over as well (throng.write_timeout, if both are shorter) it gives up. Costs less CPU time; only where no proxy is between, which would get the probes.")
         .switch("tcp-keepalive").restart(),
     server!("throng.head_timeout", head_timeout,
         "Time for a request's head to be complete, from accept, and again for its body. The longer, the longer a slow attacker holds a place.")
