@@ -31,7 +31,7 @@ class Sizes:
 
 
 FULL = Sizes(
-    connections=18_000, storm=15_000, echo_s=2, tail_s=2, broadcast_s=2, rates=(1, 50, 300, 1000, 3000), stalled_s=10,
+    connections=18_000, storm=15_000, echo_s=2, tail_s=1.5, broadcast_s=2, rates=(1, 50, 300, 1000, 3000), stalled_s=10,
     heartbeat=8, rounds=3,
 )  # fmt: skip
 QUICK = Sizes(
