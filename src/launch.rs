@@ -12,7 +12,6 @@
 
 use crate::config::{Config, Plan, Rules};
 use crate::http::Origins;
-use crate::limits::KEEPALIVE_S_MAX;
 use crate::server::{Seat, StartError};
 use crate::service::Service;
 use crate::sys::{self, Keepalive, ListenOptions, Listener, LocalListener, Share};
@@ -209,7 +208,8 @@ where
 /// What the kernel is told, if it looks after silent peers: a probe when a ping would be due, more while a pong would be waited
 /// for, and the end when that would be the end, though not before a client that reads nothing would be reset.
 fn keepalive(config: &Config) -> Option<Keepalive> {
-    let seconds = |time: Duration| time.as_millis().div_ceil(1000).clamp(1, KEEPALIVE_S_MAX.into()) as u16;
+    // From 0.1 s to a day, and what the kernel takes (`Config::faults`); a third of a day fits, too.
+    let seconds = |time: Duration| time.as_millis().div_ceil(1000) as u16;
     config.tcp_keepalive.then(|| Keepalive {
         idle_s: seconds(config.ping_interval),
         interval_s: seconds(config.pong_timeout / 3),

@@ -71,6 +71,10 @@ pub const ENVELOPES_PER_TURN: usize = if cfg!(any(test, fuzzing)) { 5 } else { 2
 /// 8 s a ping and its pong cost a seventh less than one by one.
 pub const PING_GRID_TICKS: u32 = 8;
 
+/// Longest silence before the kernel's first probe, and longest time between two, in seconds (MAX_TCP_KEEPIDLE and
+/// MAX_TCP_KEEPINTVL in Linux's `net/tcp.h`).
+pub const KEEPALIVE_S_MAX: u16 = 32_767;
+
 /// Timers fired in one turn: each may be a ping, a send of about 6 us. Tests have few.
 pub const TIMERS_PER_TURN: usize = if cfg!(any(test, fuzzing)) { 3 } else { 64 };
 
@@ -161,10 +165,6 @@ pub const IDEMPOTENCY_MS: u64 = 5 * 60 * 1000;
 
 /// Most `Idempotency-Key`s of a topic: with keys of 36 bytes (a UUID) about 1.5 MB, with the longest about 4 MB.
 pub const IDEMPOTENCY_KEYS_MAX: usize = 10_000;
-
-/// Longest silence before the kernel's first probe, and longest time between two, in seconds (MAX_TCP_KEEPIDLE and
-/// MAX_TCP_KEEPINTVL in Linux's `net/tcp.h`).
-pub const KEEPALIVE_S_MAX: u16 = 32_767;
 
 /// Longest `Idempotency-Key` of a request for a topic, in bytes.
 pub const IDEMPOTENCY_KEY_BYTES_MAX: usize = 255;

@@ -307,9 +307,11 @@ impl Server {
     /// streams no comments. After [`ping_interval`](Self::ping_interval) of silence, in whole seconds, the kernel probes,
     /// every third of [`pong_timeout`](Self::pong_timeout), and whoever has answered neither that nor what was sent by the end of
     /// both, or of [`write_timeout`](Self::write_timeout) if that is longer, is gone; who was sent something meanwhile has that
-    /// time from there. It holds for every TCP connection, beside the heartbeats of the service's own. Default: off. It costs the server less, and says less: that the client's kernel is there, not its program,
-    /// and nothing where a proxy is between, which would get the probes and see no traffic. It is a fault together with
-    /// [`proxies`](Self::proxies) or a Unix-domain socket.
+    /// time from there. It holds for every TCP connection, beside the heartbeats of the service's own. Default: off.
+    ///
+    /// It costs the server less, and says less: that the client's kernel is there, not its program, and nothing where a proxy is
+    /// between, which would get the probes and see no traffic. It is a fault together with [`proxies`](Self::proxies) or a
+    /// Unix-domain socket.
     pub fn tcp_keepalive(mut self, keepalive: bool) -> Self {
         self.config.tcp_keepalive = keepalive;
         self

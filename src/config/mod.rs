@@ -353,16 +353,20 @@ impl Config {
 
     /// Probes reach whoever is at the other end of the TCP connection.
     fn check_keepalive(&self) -> Result<(), ConfigError> {
-        let why_not = if !self.tcp_keepalive {
-            return Ok(());
-        } else if !self.proxies.trusted.is_empty() || !self.listen_unix.is_empty() {
-            "behind a proxy the kernel's probes reach the proxy, not the client: leave TCP keepalive off"
-        } else if self.ping_interval > Duration::from_secs(KEEPALIVE_S_MAX.into()) {
-            "the kernel waits 32767 s at most before it probes: with TCP keepalive set a shorter ping interval"
-        } else {
-            return Ok(());
-        };
-        Err(ConfigError::new("tcp_keepalive", why_not))
+        let fault = |text: String| Err(ConfigError::new("tcp_keepalive", text));
+        if self.tcp_keepalive && !(self.proxies.trusted.is_empty() && self.listen_unix.is_empty()) {
+            return fault(
+                "behind a proxy the kernel's probes reach the proxy, not the client: leave TCP keepalive off, for which a \
+                 server that runs must be restarted"
+                    .to_owned(),
+            );
+        }
+        if self.tcp_keepalive && self.ping_interval > Duration::from_secs(KEEPALIVE_S_MAX.into()) {
+            return fault(format!(
+                "the kernel waits {KEEPALIVE_S_MAX} s at most before it probes: with TCP keepalive set a shorter ping interval"
+            ));
+        }
+        Ok(())
     }
 
     fn check_connections(&self, faults: &mut Vec<ConfigError>) {

@@ -11,7 +11,8 @@ use std::sync::{Arc, PoisonError};
 impl<T> Handle<T> {
     /// Gives the server other settings, without closing a connection. Gives the fields of [`Config`] that differ and were not
     /// taken, since only a start takes them: where it listens, workers, the number of connections, descriptor tables, TCP
-    /// keepalive and with it the times that it goes by, and whether addresses and memory are limited at all. Those stay as they were; all others hold from here on:
+    /// keepalive and with it the times that it goes by, and whether addresses and memory are limited at all. Those stay as they
+    /// were; all others hold from here on:
     ///
     /// - Limits, timeouts and rates hold for connections that are there, too. A timer that runs already fires when it was to;
     ///   what has come or waits already is not held against anybody until something is added to it.
@@ -43,12 +44,8 @@ impl<T> Handle<T> {
         }
         let mut told = self.shared.told.lock().unwrap_or_else(PoisonError::into_inner);
         let untaken = config.keep_of(&told);
-        let faults = config.faults(); // of what is new beside what stays
-        if !faults.is_empty() {
-            return Err(faults);
-        }
         let all = |error| vec![error];
-        let rules = config.rules().map_err(all)?;
+        let rules = config.rules().map_err(all)?; // what is new may not go with what stays
         let origins = Arc::new(Origins::new(&config.origins).map_err(all)?.at(config.hosts));
         self.shared.limit(&config, &rules);
         let retention = Retention::of_worker(&rules.topics, config.topics_max, self.shared.ports.len());

@@ -1,7 +1,6 @@
 //! One budget for all that the process allocates. Over it nobody new comes in, and what connections hold is given back,
 //! the largest first: all workers reset those that hold more than a bound, which is halved, from what anybody holds, until it
-//! is enough. When nobody
-//! holds much any more, it is the logs that are too large: their older halves go.
+//! is enough. When nobody holds much any more, it is the logs that are too large: their older halves go.
 //!
 //! Memory grows only in turns of the loops, so it is looked at there; an idle server is left asleep.
 

@@ -69,11 +69,14 @@ class Throng:
     def topic(self, name: str, scheme: str = "http") -> str:
         return f"{scheme}://{self.address}/topics/{name}"
 
-    def metric(self, name: str) -> float:
+    def series(self) -> dict[prometheus.Series, float]:
         with urllib.request.urlopen(
             f"http://{self.address}/metrics", timeout=START_S_MAX
         ) as answer:
-            return prometheus.total(prometheus.parse(answer.read().decode()), name)
+            return prometheus.parse(answer.read().decode())
+
+    def metric(self, name: str) -> float:
+        return prometheus.total(self.series(), name)
 
     def signal(self, number: int = signal.SIGTERM) -> None:
         self.process.send_signal(number)

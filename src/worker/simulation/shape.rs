@@ -3,7 +3,7 @@
 use super::net::Faults;
 use super::truth::Promise;
 use crate::config::{Compression, Config, Rates, RuleSet, Rules, SlowReaders};
-use crate::limits::{READ_PAUSE_BYTES, SCRATCH_BYTES};
+use crate::limits::QUEUE_BYTES_BEYOND_MESSAGE;
 use crate::mem::Rng;
 use crate::topic::Limits;
 use std::time::Duration;
@@ -150,7 +150,7 @@ impl Shape {
         let slow_readers = if self.skips { SlowReaders::Skip } else { SlowReaders::Disconnect };
         let message_bytes_max = if self.narrow { 12_000 } else { config.message_bytes_max };
         let mut config = Config { slow_readers, compression: self.compression, message_bytes_max, ..config };
-        config.queue_bytes_max = self.narrow.then_some(message_bytes_max + READ_PAUSE_BYTES + 2 * SCRATCH_BYTES);
+        config.queue_bytes_max = self.narrow.then_some(message_bytes_max + QUEUE_BYTES_BEYOND_MESSAGE);
         let mut topics = RuleSet::open();
         let rules = &mut topics.without_namespace;
         (rules.presence, rules.join_leave) = (self.presence, self.join_leave);
